@@ -1,0 +1,3 @@
+"""The fleet: tickets in, gated pull requests out."""
+
+__version__ = "0.1.0"
