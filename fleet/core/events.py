@@ -1,0 +1,346 @@
+"""Events: what happened, in the past tense. The only thing from which a ticket's view is made (I17).
+
+Attempt events carry a gap-free ``seq`` per attempt; those of other sources carry 0. ``KINDS`` says which source
+may say what: an event on another source's stream is quarantined, never folded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from fleet.core.budget import Cost
+from fleet.core.retry import FailureClass
+from fleet.core.states import Reason, State
+from fleet.core.ticket import Ticket
+
+VERSION = 1
+
+
+class Source(Enum):
+    """Who speaks. Each source has its own inbound stream per shard, writable by that role only."""
+
+    INTAKE = "intake"
+    PEOPLE = "people"
+    ATTEMPTS = "attempts"
+    GATES = "gates"
+    PUBLISHER = "publisher"
+    ADMISSION = "admission"
+    SUPERVISOR = "supervisor"
+
+
+# --- intake and people ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class TicketAccepted:
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """``by``: a login, ``cli`` or ``flower``; ``why`` is shown to people."""
+
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRequested:
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequestClosed:
+    merged: bool
+    by: str = ""
+
+
+# --- admission -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class SlotGranted:
+    """A place among the live attempts, for exactly (ticket, attempt)."""
+
+
+# --- attempts ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Only updates last-seen; never logged. ``last_seq`` lets the supervisor notice that the newest event was lost."""
+
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    host: str
+    pid: int
+    agent: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceReady:
+    """Times in seconds; ``fetch_seconds`` is the network part, told apart."""
+
+    base_sha: str
+    files: int
+    seconds: float
+    fetch_seconds: float
+    dependencies: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStarted:
+    agent: str
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFinished:
+    turn: int
+    cost: Cost
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    call: str
+    tool: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """``digest`` of the output tells a repetition from progress; ``ms`` is wall time."""
+
+    call: str
+    digest: str
+    exit: int
+    ms: int
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesTouched:
+    count: int
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSeen:
+    id: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeReady:
+    """The hand-over: ``bundle`` is an artifact reference that holds ``commit`` (parent ``base_sha``, tree ``tree``)."""
+
+    bundle: str
+    commit: str
+    tree: str
+    base_sha: str
+    files: int
+    insertions: int
+    deletions: int
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """``detail`` is one sentence for people; ``digest`` the most useful part of the output, bounded."""
+
+    failure: FailureClass
+    detail: str
+    digest: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStopped:
+    reason: str
+
+
+# --- gates ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class GatesStarted:
+    round: int
+    head: str
+    base_sha: str
+    gates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GateFinished:
+    round: int
+    name: str
+    kind: str
+    outcome: str
+    seconds: float
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatesFinished:
+    """Points at the VerdictRecord in the ledger; the fields here are for people and steering."""
+
+    round: int
+    head: str
+    base_sha: str
+    passed: bool
+    summary: str
+    needs: str = ""
+    infrastructure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GatesFailed:
+    """The gates could not be run; nothing is said about the change. ``park`` is a Reason value or empty."""
+
+    round: int
+    detail: str
+    park: str = ""
+    conflict: bool = False
+
+
+# --- publisher -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class PublishStarted:
+    round: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    number: int
+    url: str
+    head: str
+    base_sha: str
+    local_ref: str = ""
+    behind: int = 0
+
+
+class PublishProblem(Enum):
+    MOVED = "moved"
+    NO_PASS = "no_pass"
+    BASE_MOVED = "base_moved"
+    FORGE_DOWN = "forge_down"
+    FORBIDDEN = "forbidden"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFailed:
+    round: int
+    problem: PublishProblem
+    detail: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The fleet's own pull request of a cancelled ticket was closed with the reason."""
+
+    number: int
+
+
+# --- supervisor ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The only event that moves a ticket; checked against the transition table when it is folded.
+
+    ``until`` is a wall-clock Unix time for backing off; ``attempt`` and ``turn`` what the new state works on.
+    """
+
+    state: State
+    reason: Reason
+    detail: str = ""
+    until: float | None = None
+    attempt: int = 0
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventsMissing:
+    """The supervisor saw a gap and asked the attempt to send again from ``seq``."""
+
+    seq: int
+
+
+EventData = (
+    TicketAccepted
+    | CancelRequested
+    | RetryRequested
+    | PullRequestClosed
+    | SlotGranted
+    | Heartbeat
+    | AttemptStarted
+    | WorkspaceReady
+    | AgentStarted
+    | TurnFinished
+    | ToolStarted
+    | ToolFinished
+    | FilesTouched
+    | Note
+    | CommandSeen
+    | ChangeReady
+    | AttemptFailed
+    | AttemptStopped
+    | GatesStarted
+    | GateFinished
+    | GatesFinished
+    | GatesFailed
+    | PublishStarted
+    | Published
+    | PublishFailed
+    | Withdrawn
+    | StateChanged
+    | EventsMissing
+)
+
+KINDS: dict[Source, frozenset[type]] = {
+    Source.INTAKE: frozenset({TicketAccepted, PullRequestClosed, CancelRequested}),
+    Source.PEOPLE: frozenset({CancelRequested, RetryRequested}),
+    Source.ADMISSION: frozenset({SlotGranted}),
+    Source.ATTEMPTS: frozenset(
+        {
+            Heartbeat,
+            AttemptStarted,
+            WorkspaceReady,
+            AgentStarted,
+            TurnFinished,
+            ToolStarted,
+            ToolFinished,
+            FilesTouched,
+            Note,
+            CommandSeen,
+            ChangeReady,
+            AttemptFailed,
+            AttemptStopped,
+        }
+    ),
+    Source.GATES: frozenset({Heartbeat, GatesStarted, GateFinished, GatesFinished, GatesFailed}),
+    Source.PUBLISHER: frozenset({Heartbeat, PublishStarted, Published, PublishFailed, Withdrawn}),
+    Source.SUPERVISOR: frozenset({StateChanged, EventsMissing}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An event with where and when. ``at`` is the speaker's wall time; order comes from the stream, never from it."""
+
+    tenant: str
+    ticket: str
+    attempt: int
+    seq: int
+    at: float
+    data: EventData
+    source: Source
+    trace: str = ""
+    v: int = VERSION
+
+    @property
+    def kind(self) -> str:
+        return type(self.data).__name__
