@@ -15,7 +15,7 @@ from fleet.core.events import KINDS, VERSION, Envelope, EventData, Source
 T = TypeVar("T")
 
 _BY_NAME: dict[str, type] = {kind.__name__: kind for kind in get_args(EventData)}
-_encoder = msgspec.json.Encoder(enc_hook=lambda value: msgspec.to_builtins(value))
+_encoder = msgspec.json.Encoder()
 
 
 class CodecError(FleetError):
