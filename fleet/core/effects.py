@@ -15,7 +15,7 @@ class EffectKind(Enum):
     TELL = "tell"
     ASK_SLOT = "ask_slot"
     RETURN_SLOT = "return_slot"
-    GRANT = "grant"
+    NOTE_PR = "note_pr"
     STATUS = "status"
     WITHDRAW = "withdraw"
 

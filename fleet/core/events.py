@@ -263,6 +263,20 @@ class StateChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotAsked:
+    """Admission was asked for a place for ``attempt``."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawOrdered:
+    """The publisher was told to close the fleet's own pull request of a cancelled ticket (0: whatever it finds)."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventsMissing:
     """The supervisor saw a gap and asked the attempt to send again from ``seq``."""
 
@@ -297,6 +311,8 @@ EventData = (
     | PublishFailed
     | Withdrawn
     | StateChanged
+    | SlotAsked
+    | WithdrawOrdered
     | EventsMissing
 )
 
@@ -323,7 +339,7 @@ KINDS: dict[Source, frozenset[type]] = {
     ),
     Source.GATES: frozenset({Heartbeat, GatesStarted, GateFinished, GatesFinished, GatesFailed}),
     Source.PUBLISHER: frozenset({Heartbeat, PublishStarted, Published, PublishFailed, Withdrawn}),
-    Source.SUPERVISOR: frozenset({StateChanged, EventsMissing}),
+    Source.SUPERVISOR: frozenset({StateChanged, SlotAsked, WithdrawOrdered, EventsMissing}),
 }
 
 

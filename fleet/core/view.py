@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fleet.core.budget import Cost
-from fleet.core.events import ChangeReady
+from fleet.core.events import (
+    AttemptFailed,
+    ChangeReady,
+    GatesFailed,
+    GatesFinished,
+    PublishFailed,
+    PullRequestClosed,
+)
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket
 
@@ -29,12 +36,28 @@ class PullRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """What the current state's worker said and no decision has used yet; emptied by every change of state."""
+
+    started: bool = False
+    failure: AttemptFailed | None = None
+    stopped: str = ""
+    verdict: GatesFinished | None = None
+    gates_failed: GatesFailed | None = None
+    publish_failed: PublishFailed | None = None
+    closed: PullRequestClosed | None = None
+    retry_by: str = ""
+    granted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TicketView:
     """Counters, who raises and who checks them: docs/counters.md.
 
     ``attempt`` is the number of the newest attempt ordered (0: none yet); ``seq`` the last folded event of it.
-    ``turn`` counts re-orders of the current state's effect after a loss. ``failures`` are (cause, count) pairs.
-    ``wants_slot`` while an ASK_SLOT for ``attempt + 1`` is open. ``digest`` is what the next attempt is told.
+    ``round`` is the gate round of this attempt, ``turn`` counts re-orders of the current state's effect after a
+    loss. ``asked`` is the attempt for which admission was asked last; ``slot`` the one that holds a place (0: none).
+    ``failures`` are (cause, count) pairs. ``digest`` is what the next attempt is told about the last failure.
     """
 
     ticket: Ticket
@@ -46,18 +69,19 @@ class TicketView:
     attempt: int = 0
     seq: int = 0
     hand_backs: int = 0
-    granted: bool = False
+    asked: int = 0
+    slot: int = 0
     round: int = 0
     turn: int = 0
     until: float | None = None
-    started: bool = False
+    news: News = field(default_factory=News)
     activity: str = ""
     change: ChangeReady | None = None
     head: str = ""
     base_sha: str = ""
     gates: tuple[GateSummary, ...] = ()
-    gate_needs: str = ""
     pull_request: PullRequest | None = None
+    withdraw: int = -1
     failures: tuple[tuple[str, int], ...] = ()
     digest: str = ""
     cost: Cost = field(default_factory=Cost)

@@ -1,0 +1,120 @@
+"""The forge as the fleet sees it: issues, pull requests, comments and statuses of GitHub or of the local forge.
+
+There is no verb here to approve, merge or mark ready: what nobody can call, nobody calls by mistake (I13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class Permission(Enum):
+    """What a person may do on a repository, weakest first."""
+
+    NONE = "none"
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+    @property
+    def may_write(self) -> bool:
+        return self in (Permission.WRITE, Permission.ADMIN)
+
+
+class StatusState(Enum):
+    """State of a commit status."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ERROR = "error"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """``full_name`` is owner/name; ``clone_url`` speaks git over HTTP and carries no credentials."""
+
+    full_name: str
+    default_branch: str
+    clone_url: str
+    url: str
+    private: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """An issue as written: title and body are untrusted text."""
+
+    number: int
+    title: str
+    body: str
+    open: bool
+    author: str
+    labels: tuple[str, ...]
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgePull:
+    """A pull request. ``ours`` means that this client's own user opened it, from a branch of the repository itself."""
+
+    number: int
+    url: str
+    open: bool
+    merged: bool
+    draft: bool
+    branch: str
+    head_sha: str
+    base: str
+    title: str
+    body: str
+    author: str
+    labels: tuple[str, ...]
+    ours: bool
+
+
+class ForgeClient(Protocol):
+    """Every method raises TemporaryError when trying again later is right, UsageError when what was named does not
+    exist or is refused as invalid, and ParkError("config") when the token may not do it."""
+
+    def repository(self, repo: str) -> Repository: ...
+
+    def issue(self, repo: str, number: int) -> Issue: ...
+
+    def issues_with_label(self, repo: str, label: str) -> tuple[Issue, ...]:
+        """Open issues that carry the label, oldest first; pull requests are left out."""
+        ...
+
+    def create_issue(self, repo: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue: ...
+
+    def permission(self, repo: str, login: str) -> Permission: ...
+
+    def find_pull_request(self, repo: str, branch: str, marker: str) -> ForgePull | None:
+        """Open or closed: from exactly this branch of the repository (an open one first, then the newest), else our
+        own whose body has ``marker`` as a line of its own."""
+        ...
+
+    def create_pull_request(
+        self, repo: str, *, title: str, body: str, branch: str, base: str, draft: bool = True
+    ) -> ForgePull:
+        """Asks once and never again by itself: a creation that answered with an error may have happened (I4)."""
+        ...
+
+    def edit_pull_request(self, repo: str, number: int, body: str) -> None: ...
+
+    def close_pull_request(self, repo: str, number: int, comment: str) -> None:
+        """Closes it with a comment that says why; a closed one is left as it is."""
+        ...
+
+    def add_labels(self, repo: str, number: int, labels: Sequence[str]) -> None: ...
+
+    def status_comment(self, repo: str, number: int, marker: str, body: str) -> str:
+        """Finds our own comment whose first line is ``marker`` and edits it, else creates it; returns its URL."""
+        ...
+
+    def set_status(self, repo: str, sha: str, context: str, state: StatusState, description: str) -> None:
+        """Sets the commit status ``context`` unless it says exactly this already."""
+        ...

@@ -1,0 +1,313 @@
+"""What to do next with one ticket: ``decide(view, moment, policy) -> Decision | None``.
+
+Pure: no clock, no dice, no I/O. A decision is an event that moves or marks the view, and the effects it orders.
+The caller folds the event and asks again until there is nothing left to decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from fleet.core.codec import encode
+from fleet.core.commands import Command, CommandKind
+from fleet.core.effects import Effect, EffectKind
+from fleet.core.events import (
+    AttemptFailed,
+    PublishProblem,
+    SlotAsked,
+    StateChanged,
+    WithdrawOrdered,
+)
+from fleet.core.retry import FailureClass, backoff
+from fleet.core.states import Reason, State
+from fleet.core.view import TicketView
+from supervisor.policy import Policy
+
+_AT_WORK = frozenset({State.STARTING, State.RUNNING})
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What time it is. ``silent``: seconds on the owner's monotonic clock since the begun worker was last heard;
+    ``unclaimed``: seconds since the order was given while nobody has begun it. ``jitter`` in [0, 1).
+    """
+
+    now: float
+    silent: float = 0.0
+    unclaimed: float = 0.0
+    jitter: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An effect and how many seconds to wait before it is sent."""
+
+    effect: Effect
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    event: StateChanged | SlotAsked | WithdrawOrdered
+    orders: tuple[Order, ...] = ()
+
+
+def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
+    """The next decision, or None when the ticket waits for something outside."""
+    if view.cancel and not view.state.terminal:
+        return _cancel(view)
+    match view.state:
+        case State.QUEUED:
+            return _queued(view)
+        case State.STARTING | State.RUNNING:
+            return _at_work(view, moment, policy)
+        case State.GATING:
+            return _gating(view, moment, policy)
+        case State.PUBLISHING:
+            return _publishing(view, moment, policy)
+        case State.IN_REVIEW:
+            return _in_review(view)
+        case State.BACKING_OFF:
+            if view.until is not None and moment.now >= view.until:
+                return Decision(StateChanged(State.QUEUED, Reason.RETRY_DUE))
+            return _asked_again(view)
+        case State.PARKED | State.REJECTED | State.ESCALATED:
+            return _asked_again(view)
+        case State.CANCELLED:
+            return _cancelled(view)
+        case State.MERGED | State.CLOSED:
+            return None
+        case _ as never:
+            assert_never(never)
+
+
+def order(view: TicketView, kind: EffectKind, *, attempt: int | None = None, turn: int = 0, data: str = "") -> Effect:
+    """An effect of this ticket; its id follows from the view, so deciding twice orders once."""
+    round_ = view.round if kind in (EffectKind.RUN_GATES, EffectKind.PUBLISH) else 0
+    return Effect(kind, view.id, view.attempt if attempt is None else attempt, round_, turn, data)
+
+
+def _queued(view: TicketView) -> Decision | None:
+    following = view.attempt + 1
+    if view.news.granted == following:
+        return Decision(
+            StateChanged(State.STARTING, Reason.GRANTED, attempt=following),
+            (Order(order(view, EffectKind.START_ATTEMPT, attempt=following)),),
+        )
+    if view.asked != following:
+        return Decision(SlotAsked(following), (Order(order(view, EffectKind.ASK_SLOT, attempt=following)),))
+    return None
+
+
+def _at_work(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
+    if view.change is not None:
+        gates = Effect(EffectKind.RUN_GATES, view.id, view.attempt, view.round + 1)
+        return Decision(
+            StateChanged(State.GATING, Reason.CHANGE_READY), (Order(gates), *_return_slot(view))
+        )
+    if view.news.failure is not None:
+        return _failed(view, view.news.failure, moment, policy)
+    if view.news.stopped:
+        detail = "The attempt ended without handing anything over."
+        return _again(view, Reason.PROTOCOL, detail, moment, policy)
+    if view.state is State.STARTING and view.news.started:
+        return Decision(StateChanged(State.RUNNING, Reason.CLAIMED, attempt=view.attempt))
+    if view.state is State.STARTING and moment.unclaimed > policy.claim_within:
+        detail = "No worker took the attempt; is one running?"
+        until = moment.now + backoff(view.hand_backs + 1, moment.jitter)
+        event = StateChanged(State.BACKING_OFF, Reason.NEVER_CLAIMED, detail, until)
+        return Decision(event, _return_slot(view))
+    if moment.silent > policy.lost_after:
+        return _again(view, Reason.LOST, f"Nothing was heard for {moment.silent:.0f} s.", moment, policy)
+    return None
+
+
+def _failed(view: TicketView, failure: AttemptFailed, moment: Moment, policy: Policy) -> Decision | None:
+    """By class, one fixed policy each. A command does the same thing twice, so its own failures are not retried."""
+    match failure.failure:
+        case FailureClass.TRANSIENT | FailureClass.PROVIDER_LIMIT:
+            return _again(view, Reason.TRANSIENT, failure.detail, moment, policy, failure.retry_after)
+        case FailureClass.AGENT_ERROR:
+            return _again(view, Reason.AGENT_ERROR, failure.detail, moment, policy)
+        case FailureClass.PROTOCOL:
+            return _again(view, Reason.PROTOCOL, failure.detail, moment, policy)
+        case FailureClass.DEADLINE:
+            if view.ticket.agent.startswith("command:"):
+                return _end(view, State.REJECTED, Reason.COMMAND_FAILED, failure.detail)
+            return _again(view, Reason.AGENT_ERROR, failure.detail, moment, policy)
+        case FailureClass.COMMAND_FAILED:
+            return _end(view, State.REJECTED, Reason.COMMAND_FAILED, failure.detail)
+        case FailureClass.NOTHING_CHANGED:
+            return _end(view, State.REJECTED, Reason.NOTHING_CHANGED, failure.detail)
+        case FailureClass.CONFIG:
+            return _end(view, State.PARKED, Reason.CONFIG, failure.detail)
+        case FailureClass.NO_SANDBOX:
+            return _end(view, State.PARKED, Reason.NO_SANDBOX, failure.detail)
+        case FailureClass.BUDGET:
+            return _end(view, State.PARKED, Reason.BUDGET, failure.detail)
+        case FailureClass.HANDED_BACK | FailureClass.CANCELLED:
+            event = StateChanged(State.BACKING_OFF, Reason.HANDED_BACK, failure.detail, moment.now)
+            return Decision(event, _return_slot(view))
+        case _ as never:
+            assert_never(never)
+
+
+def _again(
+    view: TicketView,
+    reason: Reason,
+    detail: str,
+    moment: Moment,
+    policy: Policy,
+    retry_after: float | None = None,
+) -> Decision:
+    """Another attempt after a backoff, unless the attempts are used up or the ticket always dies the same way."""
+    same = view.failed(reason.value) + 1
+    if same >= policy.same_death and reason in (Reason.LOST, Reason.PROTOCOL):
+        return _end(view, State.ESCALATED, Reason.POISON, f"{same} attempts ended the same way. {detail}")
+    if view.attempt - view.hand_backs >= view.ticket.limits.attempts:
+        return _end(view, State.ESCALATED, Reason.ATTEMPTS_USED_UP, detail)
+    # A lost attempt was already waited for in silence: its successor starts at once.
+    wait = 0.0 if reason is Reason.LOST else backoff(same, moment.jitter, retry_after)
+    event = StateChanged(State.BACKING_OFF, reason, detail, moment.now + wait)
+    stop = (Order(_tell(view, CommandKind.CANCEL, "superseded")),) if reason is Reason.LOST else ()
+    return Decision(event, (*stop, *_return_slot(view)))
+
+
+def _gating(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
+    verdict, failed = view.news.verdict, view.news.gates_failed
+    if verdict is not None and verdict.passed:
+        event = StateChanged(State.PUBLISHING, Reason.GATES_PASSED, verdict.summary)
+        return Decision(event, (Order(order(view, EffectKind.PUBLISH)),))
+    if verdict is not None and verdict.needs:
+        return _end(view, State.PARKED, Reason(verdict.needs), verdict.summary)
+    if verdict is not None and not verdict.infrastructure:
+        return _red(view, verdict.summary, moment, policy)
+    if failed is not None and failed.park:
+        return _end(view, State.PARKED, Reason(failed.park), failed.detail)
+    if failed is not None and failed.conflict:
+        return _conflict(view, failed.detail, moment, policy)
+    if verdict is not None or failed is not None:
+        detail = verdict.summary if verdict is not None else failed.detail if failed is not None else ""
+        return _regate(view, Reason.TRANSIENT, detail, moment, policy)
+    if moment.silent > policy.lost_after:
+        return _regate(view, Reason.LOST, "The gate runner went silent.", moment, policy)
+    return None
+
+
+def _red(view: TicketView, summary: str, moment: Moment, policy: Policy) -> Decision:
+    """A command cannot learn from a red gate, so its ticket ends; a model gets the failures (≤ gate_rounds)."""
+    rounds = view.failed(Reason.GATES_RED.value) + 1
+    if view.ticket.agent.startswith("command:") or rounds >= view.ticket.limits.gate_rounds:
+        return _end(view, State.REJECTED, Reason.GATES_RED, summary)
+    if view.attempt - view.hand_backs >= view.ticket.limits.attempts:
+        return _end(view, State.ESCALATED, Reason.ATTEMPTS_USED_UP, summary)
+    return Decision(StateChanged(State.BACKING_OFF, Reason.GATES_RED, summary, moment.now))
+
+
+def _conflict(view: TicketView, detail: str, moment: Moment, policy: Policy) -> Decision:
+    if view.attempt - view.hand_backs >= view.ticket.limits.attempts:
+        return _end(view, State.ESCALATED, Reason.ATTEMPTS_USED_UP, detail)
+    return Decision(StateChanged(State.BACKING_OFF, Reason.AGENT_ERROR, detail, moment.now))
+
+
+def _regate(view: TicketView, reason: Reason, detail: str, moment: Moment, policy: Policy) -> Decision:
+    if view.turn + 1 >= policy.turns:
+        return _end(view, State.ESCALATED, Reason.POISON, f"The gates could not be run {policy.turns} times. {detail}")
+    turn = view.turn + 1
+    delay = 0.0 if reason is Reason.LOST else backoff(turn, moment.jitter)
+    again = order(view, EffectKind.RUN_GATES, turn=turn)
+    return Decision(StateChanged(State.GATING, reason, detail, turn=turn), (Order(again, delay),))
+
+
+def _publishing(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
+    if view.pull_request is not None and view.pull_request.head_sha == view.head:
+        event = StateChanged(State.IN_REVIEW, Reason.PUBLISHED, view.pull_request.url)
+        return Decision(event, (Order(order(view, EffectKind.NOTE_PR, data="open")),))
+    failed = view.news.publish_failed
+    if failed is None:
+        if moment.silent > policy.lost_after:
+            return _republish(view, Reason.LOST, "The publisher went silent.", moment, policy)
+        return None
+    match failed.problem:
+        case PublishProblem.FORGE_DOWN:
+            return _republish(view, Reason.TRANSIENT, failed.detail, moment, policy, failed.retry_after)
+        case PublishProblem.FORBIDDEN:
+            return _end(view, State.PARKED, Reason.CONFIG, failed.detail)
+        case PublishProblem.MOVED:
+            return _end(view, State.ESCALATED, Reason.HEAD_MOVED, failed.detail)
+        case PublishProblem.NO_PASS | PublishProblem.BASE_MOVED:
+            moved = failed.problem is PublishProblem.BASE_MOVED
+            reason = Reason.BASE_MOVED if moved else Reason.HEAD_MOVED
+            if view.failed(reason.value) >= policy.base_moves:
+                return _end(view, State.ESCALATED, Reason.POISON, failed.detail)
+            gates = Effect(EffectKind.RUN_GATES, view.id, view.attempt, view.round + 1)
+            return Decision(StateChanged(State.GATING, reason, failed.detail), (Order(gates),))
+        case _ as never:
+            assert_never(never)
+
+
+def _republish(
+    view: TicketView,
+    reason: Reason,
+    detail: str,
+    moment: Moment,
+    policy: Policy,
+    retry_after: float | None = None,
+) -> Decision:
+    turn = view.turn + 1
+    if turn >= policy.publish_turns:
+        return _end(view, State.ESCALATED, Reason.POISON, f"Publishing failed {turn} times. {detail}")
+    delay = 0.0 if reason is Reason.LOST else backoff(turn, moment.jitter, retry_after)
+    again = order(view, EffectKind.PUBLISH, turn=turn)
+    return Decision(StateChanged(State.PUBLISHING, reason, detail, turn=turn), (Order(again, delay),))
+
+
+def _in_review(view: TicketView) -> Decision | None:
+    closed = view.news.closed
+    if closed is None:
+        return None
+    state, reason = (State.MERGED, Reason.PR_MERGED) if closed.merged else (State.CLOSED, Reason.PR_CLOSED)
+    note = order(view, EffectKind.NOTE_PR, turn=1, data="closed")
+    return Decision(StateChanged(state, reason, f"by {closed.by}" if closed.by else ""), (Order(note),))
+
+
+def _asked_again(view: TicketView) -> Decision | None:
+    if not view.news.retry_by:
+        return None
+    return Decision(StateChanged(State.QUEUED, Reason.RETRY_ASKED, f"by {view.news.retry_by}"))
+
+
+def _cancel(view: TicketView) -> Decision:
+    orders: list[Order] = list(_return_slot(view))
+    if view.state in _AT_WORK:
+        orders.append(Order(_tell(view, CommandKind.CANCEL, view.cancel)))
+    if view.pull_request is not None:
+        orders.append(Order(order(view, EffectKind.NOTE_PR, turn=1, data="closed")))
+    event = StateChanged(State.CANCELLED, Reason.CANCELLED_BY_PERSON, view.cancel)
+    return Decision(event, tuple(orders))
+
+
+def _cancelled(view: TicketView) -> Decision | None:
+    """An effect already begun finishes and is compensated: the fleet's own pull request is closed (I20)."""
+    pull = view.pull_request
+    if pull is None or view.withdraw == pull.number:
+        return None
+    close = Effect(EffectKind.WITHDRAW, view.id, view.attempt, 0, pull.number, view.cancel)
+    return Decision(WithdrawOrdered(pull.number), (Order(close),))
+
+
+def _end(view: TicketView, state: State, reason: Reason, detail: str) -> Decision:
+    return Decision(StateChanged(state, reason, detail), _return_slot(view))
+
+
+def _return_slot(view: TicketView) -> tuple[Order, ...]:
+    if not view.slot and view.state is not State.QUEUED:
+        return ()
+    attempt = view.slot or view.asked
+    return (Order(order(view, EffectKind.RETURN_SLOT, attempt=attempt)),) if attempt else ()
+
+
+def _tell(view: TicketView, kind: CommandKind, text: str) -> Effect:
+    command = Command(f"{view.id}:{view.attempt}:{kind.value}", kind, text[:500])
+    return order(view, EffectKind.TELL, data=encode(command).decode())

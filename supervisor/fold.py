@@ -1,0 +1,212 @@
+"""view = fold(events). Pure and total: the same log always gives the same view (I17)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from fleet.core.errors import InternalError
+from fleet.core.events import (
+    AgentStarted,
+    AttemptFailed,
+    AttemptStarted,
+    AttemptStopped,
+    CancelRequested,
+    ChangeReady,
+    CommandSeen,
+    Envelope,
+    EventsMissing,
+    FilesTouched,
+    GateFinished,
+    GatesFailed,
+    GatesFinished,
+    GatesStarted,
+    Heartbeat,
+    Note,
+    Published,
+    PublishFailed,
+    PublishStarted,
+    PullRequestClosed,
+    RetryRequested,
+    SlotAsked,
+    SlotGranted,
+    Source,
+    StateChanged,
+    TicketAccepted,
+    ToolFinished,
+    ToolStarted,
+    TurnFinished,
+    Withdrawn,
+    WithdrawOrdered,
+    WorkspaceReady,
+)
+from fleet.core.states import Reason, State, check
+from fleet.core.view import GateSummary, News, PullRequest, TicketView
+
+_NEW_ATTEMPT_STATES = frozenset({State.STARTING})
+
+
+def fold(view: TicketView | None, event: Envelope) -> TicketView:
+    """The view after ``event``. Raises InternalError for a first event that accepts nothing."""
+    if view is None:
+        if not isinstance(event.data, TicketAccepted):
+            raise InternalError(f"{event.kind} came before the ticket {event.ticket} was accepted.")
+        check(None, State.QUEUED, Reason.ACCEPTED)
+        return TicketView(event.data.ticket, State.QUEUED, Reason.ACCEPTED, since=event.at, version=1)
+    if event.source is Source.ATTEMPTS and event.seq:
+        view = replace(view, seq=event.seq, missing_from=0)
+    return replace(_apply(view, event), version=view.version + 1)
+
+
+def fold_all(events: list[Envelope]) -> TicketView | None:
+    """The whole log; what ``fleet replay`` and the property fold(log) = view use."""
+    view: TicketView | None = None
+    for event in events:
+        view = fold(view, event)
+    return view
+
+
+def _apply(view: TicketView, event: Envelope) -> TicketView:
+    news = view.news
+    match event.data:
+        case StateChanged() as changed:
+            return _moved(view, changed, event.at)
+        case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted():
+            return _note(view, event)
+        case CancelRequested(by=by, why=why):
+            return replace(view, cancel=f"{by}: {why}" if why else by)
+        case RetryRequested(by=by):
+            return replace(view, news=replace(news, retry_by=by))
+        case PullRequestClosed() as closed:
+            return replace(view, news=replace(news, closed=closed))
+        case SlotAsked(attempt=attempt):
+            return replace(view, asked=attempt)
+        case SlotGranted():
+            return replace(view, news=replace(news, granted=event.attempt), slot=event.attempt)
+        case EventsMissing(seq=seq):
+            return replace(view, missing_from=seq)
+        case WithdrawOrdered(number=number):
+            return replace(view, withdraw=number)
+        case Withdrawn(number=number):
+            return replace(view, activity=f"pull request #{number} closed")
+        case Published() as pr:
+            pull = PullRequest(pr.number, pr.url, pr.head, pr.base_sha, pr.local_ref)
+            return replace(view, pull_request=pull)
+        case PublishFailed() as failed:
+            return replace(view, news=replace(news, publish_failed=failed))
+        case (
+            AttemptStarted()
+            | WorkspaceReady()
+            | AgentStarted()
+            | TurnFinished()
+            | ToolStarted()
+            | ToolFinished()
+            | FilesTouched()
+            | ChangeReady()
+            | AttemptFailed()
+            | AttemptStopped()
+        ):
+            return _attempt(view, event)
+        case GatesStarted() | GateFinished() | GatesFinished() | GatesFailed():
+            return _gates(view, event)
+        case _ as never:
+            assert_never(never)
+
+
+def _note(view: TicketView, event: Envelope) -> TicketView:
+    if isinstance(event.data, Note):
+        return replace(view, activity=event.data.text[:200])
+    if isinstance(event.data, PublishStarted):
+        return replace(view, news=replace(view.news, started=True), activity="publishing")
+    return view
+
+
+def _attempt(view: TicketView, event: Envelope) -> TicketView:
+    news = view.news
+    match event.data:
+        case AttemptStarted(host=host):
+            return replace(view, news=replace(news, started=True), activity=f"claimed on {host}")
+        case WorkspaceReady(files=files, base_sha=base):
+            return replace(view, base_sha=base, activity=f"workspace of {files} files ready")
+        case AgentStarted(agent=agent, tier=tier):
+            return replace(view, tier=tier, activity=f"{agent} started")
+        case TurnFinished(turn=turn, cost=cost):
+            return replace(view, cost=view.cost + cost, activity=f"turn {turn} finished")
+        case ToolStarted(summary=summary):
+            return replace(view, activity=summary[:200])
+        case ToolFinished(exit=code):
+            return replace(view, activity=f"{view.activity} (exit {code})"[:220])
+        case FilesTouched(count=count):
+            return replace(view, activity=f"{count} files touched")
+        case ChangeReady() as change:
+            return replace(view, change=change, activity=f"change of {change.files} files handed over")
+        case AttemptFailed() as failure:
+            return replace(view, news=replace(news, failure=failure))
+        case AttemptStopped(reason=reason):
+            return replace(view, news=replace(news, stopped=reason or "stopped"))
+    return view
+
+
+def _gates(view: TicketView, event: Envelope) -> TicketView:
+    news = view.news
+    match event.data:
+        case GatesStarted(head=head, base_sha=base):
+            return replace(view, head=head, base_sha=base, gates=(), news=replace(news, started=True))
+        case GateFinished() as gate:
+            rest = tuple(known for known in view.gates if known.name != gate.name)
+            summary = GateSummary(gate.name, gate.kind, gate.outcome, gate.seconds, gate.summary)
+            return replace(view, gates=(*rest, summary), activity=f"gate {gate.name}: {gate.outcome}")
+        case GatesFinished() as verdict:
+            return replace(view, news=replace(news, verdict=verdict), head=verdict.head, base_sha=verdict.base_sha)
+        case GatesFailed() as failed:
+            return replace(view, news=replace(news, gates_failed=failed))
+    return view
+
+
+def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
+    """A change of state: checked against the table; empties the news; counts what failed."""
+    check(view.state, changed.state, changed.reason)
+    moved = replace(
+        view,
+        state=changed.state,
+        reason=changed.reason,
+        detail=changed.detail,
+        since=at,
+        until=changed.until,
+        turn=changed.turn,
+        news=News(),
+    )
+    if changed.state is State.STARTING:
+        return replace(moved, attempt=changed.attempt, seq=0, missing_from=0, change=None, round=0, gates=())
+    if changed.state is State.GATING:
+        again = changed.reason in (Reason.LOST, Reason.TRANSIENT)
+        moved = replace(moved, slot=0, round=view.round if again else view.round + 1)
+    elif changed.state is not State.RUNNING:
+        moved = replace(moved, slot=0)
+    if changed.reason in (Reason.HANDED_BACK, Reason.NEVER_CLAIMED):
+        return replace(moved, hand_backs=view.hand_backs + 1)
+    if changed.reason in _COUNTED:
+        moved = replace(moved, failures=_count(view.failures, changed.reason.value))
+    if changed.state is State.BACKING_OFF:
+        failure = view.news.failure
+        moved = replace(moved, digest=(failure.digest or failure.detail) if failure else changed.detail)
+    return moved
+
+
+_COUNTED = frozenset(
+    {
+        Reason.LOST,
+        Reason.TRANSIENT,
+        Reason.AGENT_ERROR,
+        Reason.PROTOCOL,
+        Reason.GATES_RED,
+        Reason.BASE_MOVED,
+        Reason.HEAD_MOVED,
+    }
+)
+
+
+def _count(failures: tuple[tuple[str, int], ...], cause: str) -> tuple[tuple[str, int], ...]:
+    counts = dict(failures)
+    counts[cause] = counts.get(cause, 0) + 1
+    return tuple(sorted(counts.items()))

@@ -1,0 +1,24 @@
+"""The supervisor's thresholds, in seconds and counts. Built-in defaults; the operator's settings replace them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """``lost_after``: silence after which a begun effect's worker counts as dead.
+
+    ``claim_within``: how long a dispatched attempt may stay unclaimed before it goes back to the queue.
+    ``rewake_after``: the broker may lose a message, so an order nobody began is sent again.
+    ``turns``: how often gates or publishing are re-ordered after losses before a person is asked.
+    ``base_moves``: how often gates run again because the base branch moved under a finished change.
+    """
+
+    lost_after: float = 30.0
+    claim_within: float = 300.0
+    rewake_after: float = 10.0
+    turns: int = 3
+    publish_turns: int = 8
+    base_moves: int = 2
+    same_death: int = 3
