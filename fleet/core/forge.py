@@ -34,6 +34,15 @@ class StatusState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class CommitStatus:
+    """``context`` names who says it, e.g. ``fleet/tests``; ``description`` has at most 140 characters."""
+
+    context: str
+    state: StatusState
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class Repository:
     """``full_name`` is owner/name; ``clone_url`` speaks git over HTTP and carries no credentials."""
 
@@ -105,16 +114,19 @@ class ForgeClient(Protocol):
 
     def edit_pull_request(self, repo: str, number: int, body: str) -> None: ...
 
-    def close_pull_request(self, repo: str, number: int, comment: str) -> None:
-        """Closes it with a comment that says why; a closed one is left as it is."""
+    def close_pull_request(self, repo: str, number: int) -> None:
+        """Closes it unmerged; a closed one is left as it is."""
         ...
 
     def add_labels(self, repo: str, number: int, labels: Sequence[str]) -> None: ...
 
-    def status_comment(self, repo: str, number: int, marker: str, body: str) -> str:
-        """Finds our own comment whose first line is ``marker`` and edits it, else creates it; returns its URL."""
+    def put_comment(self, repo: str, number: int, marker: str, body: str) -> str:
+        """Finds our own comment whose first line is ``marker`` and edits it if it differs, else creates it.
+
+        ``body`` starts with that line. Returns the comment's URL.
+        """
         ...
 
-    def set_status(self, repo: str, sha: str, context: str, state: StatusState, description: str) -> None:
-        """Sets the commit status ``context`` unless it says exactly this already."""
+    def set_statuses(self, repo: str, sha: str, statuses: Sequence[CommitStatus]) -> None:
+        """Sets those commit statuses that do not say exactly this already."""
         ...

@@ -1,0 +1,155 @@
+"""The ledger as every role sees it: read the record, write one's own inbound stream, begin effects.
+
+The Redis user of the given client decides what it may write (``fleet.adapters.acl``); this class only knows where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fleet.adapters import keys
+from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
+from fleet.core.codec import decode, decode_event, encode, encode_event
+from fleet.core.effects import BEGUN_BY, Effect, EffectKind
+from fleet.core.errors import InternalError, TemporaryError
+from fleet.core.events import Envelope, Source
+from fleet.core.gates import GatePlanRecord, GateRecord, VerdictRecord
+from fleet.core.outbox import Outstanding
+from fleet.core.ticket import all_shards, shard_of
+from fleet.core.view import TicketView
+
+# Compensations and the status comment may begin again, and after a cancel: they are idempotent by themselves.
+_REPEATABLE = frozenset({EffectKind.WITHDRAW, EffectKind.STATUS})
+
+
+class RedisLedger:
+    """Implements ``fleet.core.ports.Ledger`` on Redis or Valkey."""
+
+    def __init__(self, client: FleetRedis) -> None:
+        self._redis = client
+        self._begin = client.register_script(load_lua("begin"))
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+    def view(self, ticket: str) -> TicketView | None:
+        raw = self._ask(self._redis.hget, keys.of(shard_of(ticket), "view"), ticket)
+        return decode(raw, TicketView) if raw else None
+
+    def views(self) -> Iterator[TicketView]:
+        for shard in all_shards():
+            for raw in self._ask(self._redis.hvals, keys.of(shard, "view")):
+                yield decode(raw, TicketView)
+
+    def log(self, ticket: str, after: str = "0", block_ms: int | None = None) -> Sequence[tuple[str, Envelope]]:
+        found = self._ask(self._redis.xread, {keys.log(ticket): after}, block=block_ms, count=1000)
+        return [(name, decode_event(raw)) for name, raw in _entries(found)]
+
+    def quarantine(self) -> Sequence[bytes]:
+        """What was refused, newest last, of all shards; for ``fleet doctor`` and people on call."""
+        return [
+            fields[b"e"]
+            for shard in all_shards()
+            for _, fields in self._ask(self._redis.xrange, keys.of(shard, "quarantine"))
+        ]
+
+    def why(self, ticket: str) -> str:
+        """Why admission lets the ticket wait; empty when it does not."""
+        raw = self._ask(self._redis.hget, keys.of(keys.ADMISSION, "why"), ticket)
+        return raw.decode() if raw else ""
+
+    def outbox(self, effect_id: str, ticket: str) -> Effect | None:
+        raw = self._ask(self._redis.hget, keys.of(shard_of(ticket), "outbox"), effect_id)
+        return decode(raw, Outstanding).effect if raw else None
+
+    def incarnation(self) -> str:
+        raw = self._ask(self._redis.hget, keys.META, "incarnation")
+        if not raw:
+            raise TemporaryError("The ledger was not opened yet.", "Is a supervisor running?")
+        return str(raw.decode())
+
+    # --- writing one's own -----------------------------------------------------------------------------------------
+    def send(self, source: Source, events: Sequence[Envelope], durable: bool = False) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for event in events:
+            if event.source is not source:
+                raise InternalError(f"{event.kind} says it comes from {event.source.value}, not {source.value}.")
+            pipe.xadd(keys.inbound(event.ticket, source), {"e": encode_event(event)})
+        self._ask(pipe.execute)
+        if durable:
+            self._ask(wait_aof, self._redis)
+
+    def begin(self, role: str, effect: Effect, owner: str) -> bool:
+        if BEGUN_BY.get(effect.kind) != role:
+            raise InternalError(f"{role} may not begin {effect.kind.value}.")
+        shard = shard_of(effect.ticket)
+        names = [keys.of(shard, "begun", role), keys.of(shard, "outbox"), keys.of(shard, "cancelled")]
+        again = "1" if effect.kind in _REPEATABLE else "0"
+        mine = self._ask(self._begin, keys=names, args=[effect.id, effect.ticket, owner, again])
+        if mine:
+            self._ask(wait_aof, self._redis)
+        return bool(mine)
+
+    def claim(self, ticket: str, attempt: int, owner: str) -> bool:
+        """The attempt's own ``begin``: (ticket, attempt) is single-use."""
+        return self.begin("agents", Effect(EffectKind.START_ATTEMPT, ticket, attempt), owner)
+
+    def put_gate_plan(self, record: GatePlanRecord) -> None:
+        self._put(record.ticket, f"plan:{record.attempt}:{record.head}", encode(record))
+
+    def put_gate_record(self, record: GateRecord) -> None:
+        self._put(record.ticket, f"gate:{record.attempt}:{record.head}:{record.name}", encode(record))
+
+    def put_verdict(self, record: VerdictRecord) -> None:
+        self._put(record.ticket, f"verdict:{record.attempt}:{record.round}", encode(record))
+        self._ask(wait_aof, self._redis)
+
+    def _put(self, ticket: str, field: str, raw: bytes) -> None:
+        self._ask(self._redis.hset, keys.gates(ticket), field, raw)
+
+    # --- gate records ----------------------------------------------------------------------------------------------
+    def gate_plan(self, ticket: str, attempt: int, head: str) -> GatePlanRecord | None:
+        raw = self._ask(self._redis.hget, keys.gates(ticket), f"plan:{attempt}:{head}")
+        return decode(raw, GatePlanRecord) if raw else None
+
+    def gate_records(self, ticket: str, attempt: int, head: str) -> tuple[GateRecord, ...]:
+        start = f"gate:{attempt}:{head}:".encode()
+        fields: dict[bytes, bytes] = self._ask(self._redis.hgetall, keys.gates(ticket))
+        return tuple(decode(raw, GateRecord) for name, raw in sorted(fields.items()) if name.startswith(start))
+
+    def verdict(self, ticket: str, attempt: int, round: int) -> VerdictRecord | None:
+        raw = self._ask(self._redis.hget, keys.gates(ticket), f"verdict:{attempt}:{round}")
+        return decode(raw, VerdictRecord) if raw else None
+
+    def commands(self, ticket: str, attempt: int, after: str, block_ms: int) -> Sequence[tuple[str, bytes]]:
+        found = self._ask(self._redis.xread, {keys.tell(ticket, attempt): after or "0"}, block=block_ms or None)
+        return list(_entries(found))
+
+    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        """Every answer of the store goes through here, so that "away" is one error for all callers."""
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:
+            if is_connection_error(error):
+                raise TemporaryError("The ledger does not answer.", "It is tried again.") from error
+            raise
+
+
+class RedisAttemptChannel:
+    """Implements ``fleet.core.ports.AttemptChannel``: an attempt's few words with the ledger."""
+
+    def __init__(self, ledger: RedisLedger) -> None:
+        self._ledger = ledger
+        self.claim = ledger.claim
+        self.commands = ledger.commands
+        self.view = ledger.view
+
+    def send(self, events: Sequence[Envelope]) -> None:
+        self._ledger.send(Source.ATTEMPTS, events)
+
+
+def _entries(found: Any) -> Iterator[tuple[str, bytes]]:
+    """(cursor, payload) of an XREAD answer, whichever protocol version wrote it."""
+    streams = found.items() if isinstance(found, dict) else found or ()
+    for _, entries in streams:
+        for name, fields in entries:
+            yield name.decode(), fields[b"e"]
