@@ -31,6 +31,7 @@ from fleet.core.ports import Clock, Ids
 
 READY_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
+LOST_SOCKET_AFTER = 2.0
 SOCKET_PATH_LIMIT = 103  # macOS has 104 with the final zero, Linux 108
 LOG_LIMIT = 4 << 20
 _INHERITED_LOCK = 63
@@ -84,6 +85,7 @@ class EmbeddedRedis:
                     self._refresh_rules()
                     return self.address
                 else:
+                    self._unreachable(deadline)
                     self._clock.sleep(0.02)
         raise TemporaryError(
             f"The ledger's server did not answer within {READY_TIMEOUT:.0f} s.", f"Look at {self.log}."
@@ -101,20 +103,15 @@ class EmbeddedRedis:
 
     def stop(self) -> None:
         """Stops the server and returns when it is gone; a server that is not there is fine."""
-        if not self.data.is_dir():
+        if not self.data.is_dir() or self._gone(0):
             return
-        if not self._gone(0):
-            with suppress(FleetError):
-                self._shutdown()
-            for number in (None, signal.SIGTERM, signal.SIGKILL):
-                pid = self.pid()
-                if number is not None and pid is not None and self._is_ours(pid):
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, number)
-                if self._gone(STOP_TIMEOUT):
-                    break
-            else:
-                raise TemporaryError("The ledger's server did not stop.", f"Look at {self.log}.")
+        asked = False
+        with suppress(FleetError):
+            asked = self._shutdown()
+        if not (asked and self._gone(STOP_TIMEOUT)) and not any(
+            self._signal(number) and self._gone(STOP_TIMEOUT) for number in (signal.SIGTERM, signal.SIGKILL)
+        ):
+            raise TemporaryError("The ledger's server did not stop.", f"Look at {self.log}.")
         self.socket.unlink(missing_ok=True)
         (self.data / "server.pid").unlink(missing_ok=True)
 
@@ -251,7 +248,7 @@ class EmbeddedRedis:
         if _DAMAGED.search(text):
             return ParkError(
                 "config",
-                f"The ledger's append-only file in {self.data} is damaged in the middle, so the server refused to start.",
+                f"The ledger's append-only file in {self.data} is damaged in the middle, so the server did not start.",
                 "Keep a copy, then repair it with valkey-check-aof --fix, or restore a backup.",
             )
         lines = [line for line in text.splitlines() if line.strip()]
@@ -260,16 +257,33 @@ class EmbeddedRedis:
             f"Look at {self.log}.",
         )
 
-    def _shutdown(self) -> None:
+    def _signal(self, number: int) -> bool:
+        """True when the signal went to a process that is certainly this home's server."""
+        pid = self.pid()
+        if pid is None or not self._is_ours(pid):
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        return True
+
+    def _unreachable(self, deadline: float) -> None:
+        """A server whose socket file was cleaned away serves nobody: it is asked to end, and a new one is started."""
+        waited = READY_TIMEOUT - (deadline - self._clock.monotonic())
+        if waited > LOST_SOCKET_AFTER and not self.socket.exists():
+            self._signal(signal.SIGTERM)
+
+    def _shutdown(self) -> bool:
+        """True when the server took the order."""
         if not self._ready():
-            return
+            return False
         client = self._client()
         try:
             client.shutdown(nosave=True)
-        except store.StoreError:
-            return  # a refusal (disk full) is followed by SIGTERM, and a closed connection is what was asked for
+        except store.StoreError as error:
+            return store.is_connection_error(error)  # a closed connection is what was asked for
         finally:
             client.close()
+        return True
 
     def _gone(self, seconds: float) -> bool:
         """True when the lock can be taken within ``seconds``: then no process serves this folder."""

@@ -7,7 +7,7 @@ a store that is away raises redis-py's own errors, which ``is_connection_error``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -220,7 +220,7 @@ def wait_aof(client: redis.Redis, timeout_ms: int = 5000) -> None:
     answer = pipe.execute()[-1]
     if int(answer[0]) < 1:
         raise TemporaryError(
-            f"The ledger's disk did not confirm a write within {timeout_ms} ms.", "Look at the disk of the Redis server."
+            f"The ledger's disk did not confirm a write within {timeout_ms} ms.", "Look at the disk of its server."
         )
 
 
@@ -296,4 +296,3 @@ def version_of(text: str) -> tuple[int, ...]:
     """``7.2.4`` as numbers; whatever is not a number ends it."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(int(part) for part in match.group().split(".")) if match else (0,)
-
