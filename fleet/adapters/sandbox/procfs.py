@@ -1,0 +1,106 @@
+"""The process tree and its memory, read from /proc. Every reader bears a process that ends meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One process: ``resident`` bytes count shared pages in full."""
+
+    pid: int
+    parent: int
+    state: str
+    threads: int
+    resident: int
+
+
+def row(pid: int) -> Row | None:
+    """The process ``pid``, or None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as handle:
+            text = handle.read()
+    except OSError:
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()  # the name before it may hold spaces and parentheses
+    return Row(pid, int(fields[1]), fields[0].decode(), int(fields[17]), int(fields[21]) * _PAGE)
+
+
+def everything() -> Iterator[Row]:
+    """All processes of the machine that this uid may see."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            found = row(int(name))
+            if found is not None:
+                yield found
+
+
+def descendants(root: int) -> list[Row]:
+    """The live processes below ``root``, without it. Zombies count for nothing and are left out."""
+    found: list[Row] = []
+    waiting = list(_children(root))
+    seen: set[int] = set()
+    while waiting:
+        pid = waiting.pop()
+        if pid in seen:
+            continue
+        seen.add(pid)
+        one = row(pid)
+        if one is None:
+            continue
+        if one.state not in "ZX":
+            found.append(one)
+        waiting.extend(_children(pid))
+    return found
+
+
+def proportional(pids: Iterable[int]) -> int | None:
+    """Memory in bytes with shared pages divided among their users; None when a kernel or uid does not tell."""
+    total = 0
+    told = False
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as handle:
+                text = handle.read()
+        except OSError:
+            continue
+        for line in text.splitlines():
+            if line.startswith(b"Pss:"):
+                total += int(line.split()[1]) * 1024
+                told = True
+                break
+    return total if told else None
+
+
+def tasks_of(uid: int) -> int:
+    """How many threads run under ``uid``, as RLIMIT_NPROC counts them outside a user namespace."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            owner = os.stat(f"/proc/{name}").st_uid
+        except OSError:
+            continue
+        if owner == uid:
+            one = row(int(name))
+            count += one.threads if one else 0
+    return count
+
+
+def _children(pid: int) -> Iterator[int]:
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as handle:
+                yield from map(int, handle.read().split())
+    except FileNotFoundError:
+        # a kernel without that file, unless the process is just gone
+        if os.path.exists(f"/proc/{pid}/stat"):
+            yield from (one.pid for one in everything() if one.parent == pid)
+    except OSError:
+        return
