@@ -103,7 +103,7 @@ class ForgeClient(Protocol):
 
     def find_pull_request(self, repo: str, branch: str, marker: str) -> ForgePull | None:
         """Open or closed: from exactly this branch of the repository (an open one first, then the newest), else our
-        own whose body has ``marker`` as a line of its own."""
+        own whose body begins with ``marker``."""
         ...
 
     def create_pull_request(
@@ -121,9 +121,9 @@ class ForgeClient(Protocol):
     def add_labels(self, repo: str, number: int, labels: Sequence[str]) -> None: ...
 
     def put_comment(self, repo: str, number: int, marker: str, body: str) -> str:
-        """Finds our own comment whose first line is ``marker`` and edits it if it differs, else creates it.
+        """Finds our own comment that begins with ``marker`` and edits it if it differs, else creates it.
 
-        ``body`` starts with that line. Returns the comment's URL.
+        ``body`` begins with it, too. Returns the comment's URL.
         """
         ...
 
