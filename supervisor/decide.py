@@ -103,9 +103,7 @@ def _queued(view: TicketView) -> Decision | None:
 def _at_work(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     if view.change is not None:
         gates = Effect(EffectKind.RUN_GATES, view.id, view.attempt, view.round + 1)
-        return Decision(
-            StateChanged(State.GATING, Reason.CHANGE_READY), (Order(gates), *_return_slot(view))
-        )
+        return Decision(StateChanged(State.GATING, Reason.CHANGE_READY), (Order(gates), *_return_slot(view)))
     if view.news.failure is not None:
         return _failed(view, view.news.failure, moment, policy)
     if view.news.stopped:
@@ -284,6 +282,9 @@ def _cancel(view: TicketView) -> Decision:
         orders.append(Order(_tell(view, CommandKind.CANCEL, view.cancel)))
     if view.pull_request is not None:
         orders.append(Order(order(view, EffectKind.NOTE_PR, turn=1, data="closed")))
+    if view.state is State.PUBLISHING:
+        # A publisher that died between creating the pull request and telling leaves one behind: look for it.
+        orders.append(Order(Effect(EffectKind.WITHDRAW, view.id, view.attempt, 0, 0, view.cancel), delay=5.0))
     event = StateChanged(State.CANCELLED, Reason.CANCELLED_BY_PERSON, view.cancel)
     return Decision(event, tuple(orders))
 

@@ -66,7 +66,7 @@ def fold_all(events: list[Envelope]) -> TicketView | None:
     return view
 
 
-def _apply(view: TicketView, event: Envelope) -> TicketView:
+def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - one flat match over all kinds
     news = view.news
     match event.data:
         case StateChanged() as changed:
@@ -74,6 +74,8 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:
         case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted():
             return _note(view, event)
         case CancelRequested(by=by, why=why):
+            if view.state.terminal:
+                return view
             return replace(view, cancel=f"{by}: {why}" if why else by)
         case RetryRequested(by=by):
             return replace(view, news=replace(news, retry_by=by))

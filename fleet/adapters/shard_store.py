@@ -1,0 +1,224 @@
+"""The ledger as the supervisor writes it: leases, inbound streams, the atomic step, admission's own step.
+
+Only the supervisor's Redis user may do this. Every write carries the shard's epoch, so an owner that was frozen and
+replaced meanwhile is refused (``Refused``) and drops the shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleet.adapters import keys
+from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
+from fleet.core.codec import encode, encode_event
+from fleet.core.effects import BEGUN_BY, Effect
+from fleet.core.errors import ConflictError, TemporaryError
+from fleet.core.events import Envelope, Source
+from fleet.core.outbox import Outstanding
+from fleet.core.ticket import shard_of
+from fleet.core.view import TicketView
+
+READ_MOST = 500
+
+
+class Refused(ConflictError):
+    """The epoch or a version is not what this owner believed: it no longer owns the shard."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """All that one step writes for one shard. Filled by ``supervisor.shard``, written by ``ShardStore.step``."""
+
+    views: dict[str, tuple[int, TicketView]] = field(default_factory=dict)
+    log: list[Envelope] = field(default_factory=list)
+    orders: list[Outstanding] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    cursors: dict[Source, str] = field(default_factory=dict)
+    quarantined: list[bytes] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Whether only cursors moved: nothing would be lost by writing later."""
+        return not (self.views or self.log or self.orders or self.withdrawn or self.cancelled or self.quarantined)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A shard as its new owner finds it."""
+
+    views: Mapping[str, bytes]
+    outbox: Mapping[str, bytes]
+    cursors: Mapping[Source, str]
+
+
+class ShardStore:
+    """Raises TemporaryError while the store is away."""
+
+    def __init__(self, client: FleetRedis, member: str, lease_ms: int = 4000) -> None:
+        self._redis = client
+        self._member = member
+        self._lease_ms = lease_ms
+        self._step = client.register_script(load_lua("step"))
+        self._lease = client.register_script(load_lua("lease"))
+        self._release = client.register_script(load_lua("release"))
+        self._admission = client.register_script(load_lua("admission"))
+
+    def open(self, incarnation: str) -> str:
+        """Names this ledger on its first opening; answers the name that holds."""
+        self._ask(self._redis.hsetnx, keys.META, "incarnation", incarnation)
+        raw = self._ask(self._redis.hget, keys.META, "incarnation")
+        return str(raw.decode())
+
+    # --- membership and leases -------------------------------------------------------------------------------------
+    def announce(self) -> int:
+        """Says that this supervisor lives; answers how many do."""
+        seconds, micros = self._ask(self._redis.time)
+        now = seconds * 1000 + micros // 1000
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zadd(keys.MEMBERS, {self._member: now})
+        pipe.zremrangebyscore(keys.MEMBERS, "-inf", now - self._lease_ms)
+        pipe.zcard(keys.MEMBERS)
+        return int(self._ask(pipe.execute)[-1])
+
+    def leave(self, shards: Iterable[str]) -> None:
+        for shard in shards:
+            self.release(shard)
+        self._ask(self._redis.zrem, keys.MEMBERS, self._member)
+
+    def lease(self, shard: str) -> tuple[int, bool]:
+        """(epoch, newly taken); epoch 0 means that somebody else owns the shard."""
+        names = [keys.of(shard, "owner"), keys.of(shard, "epoch")]
+        epoch, new = self._ask(self._lease, keys=names, args=[self._member, self._lease_ms])
+        return int(epoch), bool(new)
+
+    def renew(self, shards: Sequence[str]) -> dict[str, int]:
+        """Renews the leases in one round trip; answers the epoch per shard, 0 where the lease was lost."""
+        pipe = self._redis.pipeline(transaction=False)
+        for shard in shards:
+            names = [keys.of(shard, "owner"), keys.of(shard, "epoch")]
+            self._lease(keys=names, args=[self._member, self._lease_ms], client=pipe)
+        answers = self._ask(pipe.execute)
+        return {shard: 0 if new else int(epoch) for shard, (epoch, new) in zip(shards, answers, strict=True)}
+
+    def release(self, shard: str) -> None:
+        self._ask(self._release, keys=[keys.of(shard, "owner")], args=[self._member])
+
+    # --- a shard ---------------------------------------------------------------------------------------------------
+    def load(self, shard: str) -> Loaded:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(keys.of(shard, "view"))
+        pipe.hgetall(keys.of(shard, "outbox"))
+        pipe.hgetall(keys.of(shard, "cursor"))
+        views, outbox, cursors = self._ask(pipe.execute)
+        return Loaded(
+            {name.decode(): raw for name, raw in views.items()},
+            {name.decode(): raw for name, raw in outbox.items()},
+            {Source(name.decode()): raw.decode() for name, raw in cursors.items()},
+        )
+
+    def read(
+        self, cursors: Mapping[tuple[str, Source], str], admission: str | None, block_ms: int
+    ) -> tuple[dict[tuple[str, Source], list[tuple[str, bytes]]], list[tuple[str, bytes]]]:
+        """New entries after the cursors, per shard and source, and those of admission when its cursor is given."""
+        wanted: dict[Any, Any] = {keys.of(shard, "in", source.value): at for (shard, source), at in cursors.items()}
+        names = {keys.of(shard, "in", source.value): (shard, source) for shard, source in cursors}
+        if admission is not None:
+            wanted[keys.of(keys.ADMISSION, "in")] = admission
+        if not wanted:
+            return {}, []
+        found = self._ask(self._redis.xread, wanted, count=READ_MOST, block=block_ms) or ()
+        shards: dict[tuple[str, Source], list[tuple[str, bytes]]] = {}
+        asked: list[tuple[str, bytes]] = []
+        for stream, entries in found.items() if isinstance(found, dict) else found:
+            rows = [(name.decode(), fields.get(b"e", b"")) for name, fields in entries]
+            where = names.get(stream.decode())
+            if where is None:
+                asked = rows
+            else:
+                shards[where] = rows
+        return shards, asked
+
+    def step(self, shard: str, epoch: int, batch: Batch) -> None:
+        """All of the batch or nothing. Raises Refused when the shard is no longer ours."""
+        answer = self._ask(self._step, keys=[keys.of(shard, "epoch")], args=step_arguments(shard, epoch, batch))
+        if answer != b"OK":
+            raise Refused(f"Shard {shard} refused a step of epoch {epoch}: {answer.decode()}.")
+
+    def begun(self, effects: Sequence[Effect]) -> list[bool]:
+        """Whether somebody has begun each effect."""
+        pipe = self._redis.pipeline(transaction=False)
+        for effect in effects:
+            pipe.hexists(keys.of(shard_of(effect.ticket), "begun", BEGUN_BY[effect.kind]), effect.id)
+        return [bool(answer) for answer in self._ask(pipe.execute)]
+
+    def tell(self, effect: Effect) -> None:
+        stream = keys.tell(effect.ticket, effect.attempt)
+        self._ask(self._redis.xadd, stream, {"e": effect.data.encode()}, maxlen=1000)
+
+    def durable(self) -> None:
+        self._ask(wait_aof, self._redis)
+
+    # --- admission -------------------------------------------------------------------------------------------------
+    def ask_admission(self, raws: Sequence[bytes]) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for raw in raws:
+            pipe.xadd(keys.of(keys.ADMISSION, "in"), {"e": raw})
+        self._ask(pipe.execute)
+
+    def grant(self, events: Sequence[Envelope]) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for event in events:
+            pipe.xadd(keys.inbound(event.ticket, Source.ADMISSION), {"e": encode_event(event)})
+        self._ask(pipe.execute)
+
+    def load_admission(self) -> tuple[dict[str, bytes], dict[str, bytes], dict[str, str], str]:
+        """Waiting requests, grants, open pull requests (ticket → repo), cursor."""
+        pipe = self._redis.pipeline(transaction=False)
+        for name in ("waiting", "grants", "prs"):
+            pipe.hgetall(keys.of(keys.ADMISSION, name))
+        pipe.get(keys.of(keys.ADMISSION, "cursor"))
+        waiting, grants, pulls, cursor = self._ask(pipe.execute)
+        return (
+            {name.decode(): raw for name, raw in waiting.items()},
+            {name.decode(): raw for name, raw in grants.items()},
+            {name.decode(): raw.decode() for name, raw in pulls.items()},
+            cursor.decode() if cursor else "0",
+        )
+
+    def step_admission(self, epoch: int, operations: Sequence[str | bytes]) -> None:
+        names = [keys.of(keys.ADMISSION, "epoch")]
+        answer = self._ask(self._admission, keys=names, args=[epoch, *operations])
+        if answer != b"OK":
+            raise Refused(f"Admission refused a step of epoch {epoch}.")
+
+    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:
+            if is_connection_error(error):
+                raise TemporaryError("The ledger does not answer.", "It is tried again.") from error
+            raise
+
+
+def step_arguments(shard: str, epoch: int, batch: Batch) -> list[Any]:
+    """The flat argument list of lua/step.lua."""
+    out: list[Any] = [keys.prefix(shard), epoch]
+    for ticket, (expected, view) in batch.views.items():
+        out += ["V", ticket, expected, view.version, encode(view)]
+        out += ["D", ticket, "" if view.until is None else view.until]
+    for event in batch.log:
+        out += ["L", event.ticket, encode_event(event)]
+    for order in batch.orders:
+        out += ["O", order.effect.id, encode(order)]
+    for effect_id in batch.withdrawn:
+        out += ["X", effect_id]
+    for ticket in batch.cancelled:
+        out += ["C", ticket]
+    for raw in batch.quarantined:
+        out += ["Q", raw]
+    for source, cursor in batch.cursors.items():
+        out += ["K", source.value, cursor]
+    return out

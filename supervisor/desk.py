@@ -1,0 +1,94 @@
+"""The admission desk: keeps the entity's state, absorbs requests, grants, reconciles once a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from fleet.adapters.shard_store import ShardStore
+from fleet.core.codec import CodecError, decode, encode
+from fleet.core.events import Envelope, SlotGranted, Source
+from fleet.core.view import TicketView
+from supervisor.admission import Caps, Choice, Message, Request, choose, reconcile
+
+RECONCILE_EVERY = 60.0
+
+
+class Desk:
+    """Owned by the supervisor process that holds the lease of ``adm``, under that lease's ``epoch``."""
+
+    def __init__(self, store: ShardStore, epoch: int, caps: Caps, views: Callable[[], Iterable[TicketView]]) -> None:
+        self.epoch = epoch
+        self._store = store
+        self._caps = caps
+        self._views = views
+        waiting, grants, self._pulls, self.cursor = store.load_admission()
+        self._waiting = {key: decode(raw, Request) for key, raw in waiting.items()}
+        self._grants = {key: decode(raw, Request) for key, raw in grants.items()}
+        self._why: dict[str, str] = {}
+        self._reconciled: float | None = None
+
+    def absorb(self, rows: Sequence[tuple[str, bytes]], wall: float, mono: float) -> None:
+        """Takes the shards' messages, gives out free places, and tells those who got one.
+
+        The grant is written before it is told: a crash in between is mended by ``remind``, never doubled.
+        """
+        operations: list[str | bytes] = []
+        for cursor, raw in rows:
+            self.cursor = cursor
+            try:
+                self._take(decode(raw, Message), operations)
+            except CodecError:
+                continue
+        if rows:
+            operations += ["K", self.cursor]
+        if self._reconciled is None or mono - self._reconciled >= RECONCILE_EVERY:
+            self._reconcile(operations)
+            self._reconciled = mono
+        choice = choose(self._waiting, self._grants, self._pulls, self._caps)
+        for request in choice.granted:
+            self._grants[request.key] = request
+            operations += ["G", request.key, encode(request)]
+        self._explain(choice, operations)
+        if operations:
+            self._store.step_admission(self.epoch, operations)
+        again = [self._grants[key] for key in self._waiting if key in self._grants]
+        if again and (rows or choice.granted):
+            self._store.grant([_granted(request, wall) for request in again])
+
+    def _take(self, message: Message, operations: list[str | bytes]) -> None:
+        request = message.request
+        match message.verb:
+            case "ask":
+                self._waiting[request.key] = request
+                operations += ["W", request.key, encode(request)]
+            case "return":
+                self._waiting.pop(request.key, None)
+                self._grants.pop(request.key, None)
+                operations += ["w", request.key, "g", request.key]
+            case "pr_open":
+                self._pulls[request.ticket] = request.repo
+                operations += ["P", request.ticket, request.repo]
+            case "pr_closed":
+                self._pulls.pop(request.ticket, None)
+                operations += ["p", request.ticket]
+
+    def _reconcile(self, operations: list[str | bytes]) -> None:
+        if not self._grants:
+            return
+        views = {view.id: view for view in self._views()}
+        for key in reconcile(self._grants, views):
+            self._grants.pop(key)
+            self._waiting.pop(key, None)
+            operations += ["g", key, "w", key]
+
+    def _explain(self, choice: Choice, operations: list[str | bytes]) -> None:
+        for ticket, text in choice.why.items():
+            if self._why.get(ticket) != text:
+                operations += ["Y", ticket, text]
+        for ticket in self._why.keys() - choice.why.keys():
+            operations += ["y", ticket]
+        self._why = dict(choice.why)
+
+
+def _granted(request: Request, wall: float) -> Envelope:
+    return Envelope(request.tenant, request.ticket, request.attempt, 0, wall, SlotGranted(), Source.ADMISSION)

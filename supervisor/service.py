@@ -1,0 +1,247 @@
+"""The supervisor process: one blocking loop. Leases shards, reads, thinks, writes, sends. Two or more may run.
+
+Everything it knows is in the ledger; what it keeps in memory (views, liveness) is rebuilt at take-over. An order is
+written in the same step as the view that wants it, and sent afterwards: a crash in between sends it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fleet.adapters import keys
+from fleet.adapters.shard_store import Batch, Refused, ShardStore
+from fleet.core.codec import decode, encode
+from fleet.core.effects import WAKES, Effect, EffectKind
+from fleet.core.errors import TemporaryError
+from fleet.core.events import Source
+from fleet.core.outbox import Outstanding
+from fleet.core.ports import Clock, Dice, Waker
+from fleet.core.ticket import all_shards
+from fleet.core.view import TicketView
+from supervisor.admission import Caps, Message, Request
+from supervisor.desk import Desk
+from supervisor.policy import Policy
+from supervisor.shard import Shard, ShardKeeper, Turn
+
+RENEW_EVERY = 1.0
+TICK_EVERY = 0.5
+SWEEP_EVERY = 2.0
+BLOCK_MS = 500
+_VERBS = {EffectKind.ASK_SLOT: "ask", EffectKind.RETURN_SLOT: "return"}
+
+
+@dataclass(slots=True)
+class _Timers:
+    """Monotonic moments when each duty was done last."""
+
+    renewed: float = float("-inf")
+    ticked: float = float("-inf")
+    swept: float = float("-inf")
+
+
+class Supervisor:
+    """``stop`` is asked once per pass; on True the leases are given back and ``run`` returns."""
+
+    def __init__(self, store: ShardStore, waker: Waker, clock: Clock, dice: Dice, policy: Policy, caps: Caps) -> None:
+        self._store = store
+        self._waker = waker
+        self._clock = clock
+        self._dice = dice
+        self._policy = policy
+        self._caps = caps
+        self._keepers: dict[str, ShardKeeper] = {}
+        self._desk: Desk | None = None
+        self._timers = _Timers()
+        self._sent: dict[str, float] = {}
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        pause = 0.05
+        while not stop():
+            try:
+                self.turn(BLOCK_MS)
+                pause = 0.05
+            except Refused:
+                self._drop_all()
+            except TemporaryError:
+                # The store is away. Silence means nothing now: liveness starts anew when it is back (I15).
+                self._drop_all()
+                self._clock.sleep(pause)
+                pause = min(pause * 2, 2.0)
+        self.leave()
+
+    def leave(self) -> None:
+        """Gives every lease back, so that another supervisor need not wait for it to expire."""
+        try:
+            owned = [*self._keepers, *([keys.ADMISSION] if self._desk else [])]
+            self._store.leave(owned)
+        except TemporaryError:
+            pass  # the leases expire by themselves
+        self._drop_all()
+
+    def turn(self, block_ms: int) -> None:
+        """One pass: leases, new entries, clocks, due orders."""
+        mono = self._clock.monotonic()
+        if mono - self._timers.renewed >= RENEW_EVERY:
+            self._share()
+            self._timers.renewed = mono
+        entries, asked = self._store.read(self._cursors(), self._desk.cursor if self._desk else None, block_ms)
+        grouped: dict[str, dict[Source, list[tuple[str, bytes]]]] = {}
+        for (shard, source), rows in entries.items():
+            grouped.setdefault(shard, {})[source] = rows
+        wall, mono = self._clock.now(), self._clock.monotonic()
+        for shard, by_source in grouped.items():
+            keeper = self._keepers[shard]
+            self._write(keeper, keeper.absorb(by_source, wall, mono, self._dice.uniform()))
+        if mono - self._timers.ticked >= TICK_EVERY:
+            for keeper in self._keepers.values():
+                self._write(keeper, keeper.tick(wall, mono, self._dice.uniform()))
+            self._timers.ticked = mono
+        if mono - self._timers.swept >= SWEEP_EVERY:
+            self._sweep(mono)
+            self._timers.swept = mono
+        self._send_due(wall, mono)
+        if self._desk is not None:
+            self._desk.absorb(asked, wall, mono)
+
+    def views(self) -> Iterator[TicketView]:
+        for keeper in self._keepers.values():
+            yield from keeper.shard.views.values()
+
+    @property
+    def owned(self) -> frozenset[str]:
+        return frozenset(self._keepers) | (frozenset({keys.ADMISSION}) if self._desk else frozenset())
+
+    # --- leases ----------------------------------------------------------------------------------------------------
+    def _share(self) -> None:
+        """Renews what we own, takes what nobody owns, and leaves a fair part to the other supervisors."""
+        members = max(1, self._store.announce())
+        entities = (*all_shards(), keys.ADMISSION)
+        fair = -(-len(entities) // members)
+        mine = [name for name in entities if name in self.owned]
+        for name, epoch in self._store.renew(mine).items():
+            if epoch != self._epoch(name):
+                self._drop(name)
+        for name in [name for name in mine if name in self.owned][fair:]:
+            self._store.release(name)
+            self._drop(name)
+        for name in entities:
+            if len(self.owned) >= fair:
+                break
+            if name not in self.owned:
+                self._take(name)
+
+    def _take(self, name: str) -> None:
+        epoch, _ = self._store.lease(name)
+        if not epoch:
+            return
+        if name == keys.ADMISSION:
+            self._desk = Desk(self._store, epoch, self._caps, self._all_views)
+            return
+        loaded = self._store.load(name)
+        outbox: dict[str, dict[str, Outstanding]] = {}
+        for effect_id, raw in loaded.outbox.items():
+            order = decode(raw, Outstanding)
+            outbox.setdefault(order.effect.ticket, {})[effect_id] = order
+        shard = Shard(
+            name,
+            epoch,
+            {ticket: decode(raw, TicketView) for ticket, raw in loaded.views.items()},
+            outbox,
+            dict(loaded.cursors),
+        )
+        self._keepers[name] = ShardKeeper(shard, self._policy)
+
+    def _epoch(self, name: str) -> int:
+        if name == keys.ADMISSION:
+            return self._desk.epoch if self._desk else 0
+        keeper = self._keepers.get(name)
+        return keeper.shard.epoch if keeper else 0
+
+    def _drop(self, name: str) -> None:
+        if name == keys.ADMISSION:
+            self._desk = None
+        self._keepers.pop(name, None)
+
+    def _drop_all(self) -> None:
+        self._keepers.clear()
+        self._desk = None
+        self._timers = _Timers()
+        self._sent.clear()
+
+    def _all_views(self) -> Iterator[TicketView]:
+        """Views of all shards, ours from memory."""
+        yield from self.views()
+        for name in all_shards():
+            if name not in self._keepers:
+                yield from (decode(raw, TicketView) for raw in self._store.load(name).views.values())
+
+    # --- writing and sending ---------------------------------------------------------------------------------------
+    def _cursors(self) -> dict[tuple[str, Source], str]:
+        return {
+            (name, source): keeper.shard.cursors.get(source, "0")
+            for name, keeper in self._keepers.items()
+            for source in keys.INBOUND
+        }
+
+    def _write(self, keeper: ShardKeeper, turn: Turn) -> None:
+        """The atomic step, then memory. A pass that only heard heartbeats is remembered, not written."""
+        if not turn.batch.empty:
+            pending = {source: at for source, at in keeper.shard.cursors.items() if source not in turn.batch.cursors}
+            turn.batch.cursors.update(pending)
+            self._store.step(keeper.shard.name, keeper.shard.epoch, turn.batch)
+        keeper.commit(turn, self._clock.monotonic())
+
+    def _send_due(self, wall: float, mono: float) -> None:
+        """Sends what is due. Worker effects stay in the outbox and are sent again until somebody begins them."""
+        for keeper in self._keepers.values():
+            done: list[str] = []
+            asks: list[bytes] = []
+            for order in [order for orders in keeper.shard.outbox.values() for order in orders.values()]:
+                effect = order.effect
+                if order.due > wall:
+                    continue
+                if effect.kind in WAKES:
+                    if mono - self._sent.get(effect.id, float("-inf")) >= self._policy.rewake_after:
+                        self._waker.wake(effect)
+                        self._sent[effect.id] = mono
+                    continue
+                if effect.kind is EffectKind.TELL:
+                    self._store.tell(effect)
+                else:
+                    asks.append(encode(self._message(keeper.shard.views[effect.ticket], effect)))
+                done.append(effect.id)
+            if asks:
+                self._store.ask_admission(asks)
+            if done:
+                self._store.step(keeper.shard.name, keeper.shard.epoch, Batch(withdrawn=done))
+                for effect_id in done:
+                    keeper.forget(effect_id)
+
+    def _message(self, view: TicketView, effect: Effect) -> Message:
+        ticket = view.ticket
+        verb = _VERBS.get(effect.kind) or ("pr_open" if effect.data == "open" else "pr_closed")
+        request = Request(view.id, effect.attempt, ticket.tenant, ticket.repo, ticket.priority, ticket.accepted_at)
+        return Message(verb, request)
+
+    def _sweep(self, mono: float) -> None:
+        """Finds orders that were begun while their worker has not been heard: from now on its silence counts."""
+        for keeper in self._keepers.values():
+            waiting = [
+                order.effect
+                for orders in keeper.shard.outbox.values()
+                for order in orders.values()
+                if order.effect.kind in WAKES and order.effect.id in self._sent
+            ]
+            unheard = [effect for effect in waiting if keeper.unheard(effect)]
+            for effect, begun in zip(unheard, self._store.begun(unheard), strict=True):
+                if begun:
+                    keeper.hear(effect.ticket, mono)
+                    self._sent[effect.id] = float("inf")
+        known = {
+            effect_id
+            for keeper in self._keepers.values()
+            for orders in keeper.shard.outbox.values()
+            for effect_id in orders
+        }
+        self._sent = {effect_id: at for effect_id, at in self._sent.items() if effect_id in known}

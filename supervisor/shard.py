@@ -1,0 +1,261 @@
+"""One shard in the hands of its owner: views in memory, and how a batch of inbound entries changes them.
+
+No I/O: ``absorb`` and ``tick`` return what is to be written; the service writes it and then calls ``commit``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fleet.adapters.shard_store import Batch
+from fleet.core.codec import CodecError, decode_event, encode
+from fleet.core.commands import Command, CommandKind
+from fleet.core.effects import WAKES, Effect, EffectKind
+from fleet.core.errors import InternalError
+from fleet.core.events import (
+    Envelope,
+    EventData,
+    EventsMissing,
+    GatesFailed,
+    GatesFinished,
+    Heartbeat,
+    Published,
+    PublishFailed,
+    Source,
+    StateChanged,
+    TicketAccepted,
+    Withdrawn,
+)
+from fleet.core.outbox import Outstanding
+from fleet.core.states import State
+from fleet.core.view import TicketView
+from supervisor.decide import Moment, decide
+from supervisor.fold import fold
+from supervisor.policy import Policy
+
+_CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
+# Whose word counts as a sign of life in which state. An attempt that lingers says nothing about the gates.
+_VOICE = {
+    State.STARTING: Source.ATTEMPTS,
+    State.RUNNING: Source.ATTEMPTS,
+    State.GATING: Source.GATES,
+    State.PUBLISHING: Source.PUBLISHER,
+}
+
+
+_STATE_OF = frozenset({EffectKind.START_ATTEMPT, EffectKind.RUN_GATES, EffectKind.PUBLISH})
+
+
+@dataclass(slots=True)
+class Liveness:
+    """What the owner knows about the worker of a ticket's current state, on its own monotonic clock.
+
+    Not stored: a new owner starts counting anew, so that a take-over or a Redis outage restarts nobody (I15).
+    """
+
+    ordered: float
+    heard: float | None = None
+
+
+@dataclass(slots=True)
+class Shard:
+    """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all."""
+
+    name: str
+    epoch: int
+    views: dict[str, TicketView]
+    outbox: dict[str, dict[str, Outstanding]]
+    cursors: dict[Source, str]
+    liveness: dict[str, Liveness] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Turn:
+    """One pass over a shard: the batch to write, and the views as they will be once it is written."""
+
+    batch: Batch
+    views: dict[str, TicketView] = field(default_factory=dict)
+    heard: set[str] = field(default_factory=set)
+    moved: set[str] = field(default_factory=set)
+
+
+class ShardKeeper:
+    """Thinks for one shard. ``wall`` and ``mono`` are the moments of the pass, ``jitter`` a number in [0, 1)."""
+
+    def __init__(self, shard: Shard, policy: Policy) -> None:
+        self.shard = shard
+        self._policy = policy
+
+    def absorb(
+        self, entries: Mapping[Source, list[tuple[str, bytes]]], wall: float, mono: float, jitter: float
+    ) -> Turn:
+        """Folds inbound entries, then decides for each ticket they touched."""
+        turn = Turn(Batch())
+        for source, rows in entries.items():
+            for cursor, raw in rows:
+                turn.batch.cursors[source] = cursor
+                self._take(turn, source, raw, wall)
+        self._decide_all(turn, set(turn.views), wall, mono, jitter)
+        return turn
+
+    def tick(self, wall: float, mono: float, jitter: float) -> Turn:
+        """Decides for every ticket that a clock may have moved."""
+        turn = Turn(Batch())
+        due = [
+            name
+            for name, view in self.shard.views.items()
+            if view.state in _CLOCKED or (view.until is not None and view.until <= wall)
+        ]
+        self._decide_all(turn, due, wall, mono, jitter)
+        return turn
+
+    def commit(self, turn: Turn, mono: float) -> None:
+        """The batch is written: memory follows."""
+        shard = self.shard
+        shard.views.update(turn.views)
+        shard.cursors.update(turn.batch.cursors)
+        for order in turn.batch.orders:
+            shard.outbox.setdefault(order.effect.ticket, {})[order.effect.id] = order
+        for effect_id in turn.batch.withdrawn:
+            self.forget(effect_id)
+        for name in turn.moved:
+            shard.liveness[name] = Liveness(mono)
+        for name in turn.heard:
+            shard.liveness.setdefault(name, Liveness(mono)).heard = mono
+
+    def forget(self, effect_id: str) -> None:
+        """The order is done or withdrawn."""
+        ticket = effect_id.split(":", 1)[0]
+        orders = self.shard.outbox.get(ticket, {})
+        orders.pop(effect_id, None)
+        if not orders:
+            self.shard.outbox.pop(ticket, None)
+
+    def moment(self, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
+        """The silence of this ticket's worker; counted from the first look when it was never heard."""
+        known = self.shard.liveness.setdefault(view.id, Liveness(mono))
+        if known.heard is not None:
+            return Moment(wall, silent=mono - known.heard, jitter=jitter)
+        return Moment(wall, unclaimed=mono - known.ordered, jitter=jitter)
+
+    def unheard(self, effect: Effect) -> bool:
+        """Whether the worker of this order, of the ticket's current state, has not given a sign of life yet."""
+        known = self.shard.liveness.get(effect.ticket)
+        return effect.kind in _STATE_OF and (known is None or known.heard is None)
+
+    def hear(self, ticket: str, mono: float) -> None:
+        self.shard.liveness.setdefault(ticket, Liveness(mono)).heard = mono
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+    def _take(self, turn: Turn, source: Source, raw: bytes, wall: float) -> None:
+        try:
+            event = decode_event(raw, source)
+        except CodecError:
+            turn.batch.quarantined.append(raw)
+            return
+        view = turn.views.get(event.ticket) or self.shard.views.get(event.ticket)
+        if view is None or isinstance(event.data, TicketAccepted):
+            self._accept(turn, view, event, raw)
+        elif source is Source.ATTEMPTS and event.attempt != view.attempt:
+            if not isinstance(event.data, Heartbeat):
+                turn.batch.quarantined.append(raw)
+        elif isinstance(event.data, Heartbeat):
+            _hear(turn, view, source)
+            if source is Source.ATTEMPTS and event.data.last_seq > view.seq:
+                self._missing(turn, view, wall, again=True)
+        elif source is Source.ATTEMPTS and event.seq != view.seq + 1:
+            _hear(turn, view, source)
+            if event.seq > view.seq:
+                self._missing(turn, view, wall, again=False)
+        elif _stale(view, event):
+            turn.batch.quarantined.append(raw)
+        else:
+            _hear(turn, view, source)
+            self._fold(turn, view, event)
+
+    def _accept(self, turn: Turn, view: TicketView | None, event: Envelope, raw: bytes) -> None:
+        """The same ticket accepted again is the same ticket (I2); anything else about an unknown one is refused."""
+        if view is not None:
+            return
+        if isinstance(event.data, TicketAccepted) and event.data.ticket.id == event.ticket:
+            self._fold(turn, None, event)
+        else:
+            turn.batch.quarantined.append(raw)
+
+    def _missing(self, turn: Turn, view: TicketView, wall: float, again: bool) -> None:
+        """Events of this attempt were lost on the way: ask for them, once per gap and once per heartbeat."""
+        wanted = view.seq + 1
+        if view.missing_from == wanted and not again:
+            return
+        if view.missing_from != wanted:
+            self._fold(turn, view, self._own(view, EventsMissing(wanted), wall))
+        command = Command(f"{view.id}:{view.attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
+        tell = Effect(EffectKind.TELL, view.id, view.attempt, wanted, int(wall), encode(command).decode())
+        turn.batch.orders.append(Outstanding(tell, wall))
+
+    def _fold(self, turn: Turn, view: TicketView | None, event: Envelope) -> None:
+        after = fold(view, event)
+        stored = self.shard.views.get(event.ticket)
+        turn.views[event.ticket] = after
+        turn.batch.views[event.ticket] = (stored.version if stored else 0, after)
+        turn.batch.log.append(event)
+        if isinstance(event.data, Withdrawn):
+            self._withdraw(turn, after, only=EffectKind.WITHDRAW)
+
+    def _decide_all(self, turn: Turn, names: Iterable[str], wall: float, mono: float, jitter: float) -> None:
+        for name in names:
+            view = turn.views.get(name) or self.shard.views[name]
+            heard = name in turn.heard
+            moment = Moment(wall, jitter=jitter) if heard else self.moment(view, wall, mono, jitter)
+            for _ in range(20):
+                decision = decide(view, moment, self._policy)
+                if decision is None:
+                    break
+                if isinstance(decision.event, StateChanged):
+                    self._withdraw(turn, view)
+                    turn.moved.add(name)
+                    turn.heard.discard(name)
+                    moment = Moment(wall, jitter=jitter)
+                    if decision.event.state is State.CANCELLED:
+                        turn.batch.cancelled.append(name)
+                self._fold(turn, view, self._own(view, decision.event, wall))
+                for order in decision.orders:
+                    turn.batch.orders.append(Outstanding(order.effect, wall + order.delay))
+                view = turn.views[name]
+            else:
+                raise InternalError(f"Deciding about {name} does not come to an end.")
+
+    def _withdraw(self, turn: Turn, view: TicketView, only: EffectKind | None = None) -> None:
+        """A ticket that moved on no longer wants the worker effects of the state it left."""
+        known = [*self.shard.outbox.get(view.id, {}).values(), *turn.batch.orders]
+        for order in known:
+            kind = order.effect.kind
+            if order.effect.ticket != view.id or kind not in WAKES:
+                continue
+            if kind is only or (only is None and kind not in (EffectKind.WITHDRAW, EffectKind.STATUS)):
+                turn.batch.withdrawn.append(order.effect.id)
+        gone = set(turn.batch.withdrawn)
+        turn.batch.orders = [order for order in turn.batch.orders if order.effect.id not in gone]
+
+    def _own(self, view: TicketView, data: EventData, wall: float) -> Envelope:
+        return Envelope(view.ticket.tenant, view.id, view.attempt, 0, wall, data, Source.SUPERVISOR)
+
+
+def _hear(turn: Turn, view: TicketView, source: Source) -> None:
+    if _VOICE.get(view.state) is source:
+        turn.heard.add(view.id)
+
+
+def _stale(view: TicketView, event: Envelope) -> bool:
+    """Whether gates or the publisher speak about an attempt, round or state that is over."""
+    data = event.data
+    if event.source is Source.GATES:
+        if view.state is not State.GATING or event.attempt != view.attempt:
+            return True
+        return isinstance(data, GatesFinished | GatesFailed) and data.round != view.round
+    if event.source is Source.PUBLISHER and isinstance(data, Published | PublishFailed):
+        if view.state is State.CANCELLED:
+            return isinstance(data, PublishFailed)
+        return view.state is not State.PUBLISHING or event.attempt != view.attempt
+    return False
