@@ -1,0 +1,105 @@
+"""``python -m fleet.forge --root DIR [--port N] [--url-file FILE]``: serves the forge on 127.0.0.1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from fleet.adapters.clock import SystemClock
+from fleet.adapters.ids import SystemIds
+from fleet.core.errors import FleetError, UsageError
+from fleet.forge.app import create_app
+from fleet.forge.settings import ForgeSettings, VerbLog, VerbSeen
+from fleet.forge.store import ForgeStore
+
+_GRACE_SECONDS = 5
+
+
+def bind(port: int) -> socket.socket:
+    """A loopback socket; ``port`` 0 picks a free one. Raises UsageError when it is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.", "Choose another port."
+        ) from None
+    return listener
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader sees the whole text or nothing."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(text)
+    os.replace(fresh, path)
+
+
+def _verb_log(path: Path | None) -> VerbLog | None:
+    if path is None:
+        return None
+
+    def append(seen: VerbSeen) -> None:
+        with path.open("a") as out:
+            out.write(json.dumps(seen._asdict()) + "\n")
+
+    return append
+
+
+def serve(root: Path, port: int, url_file: Path | None, verb_log: Path | None = None) -> None:
+    """Serves until SIGTERM or SIGINT. ``url_file`` gets the base URL once the forge can be reached."""
+    listener = bind(port)
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    store = ForgeStore(root, SystemClock(), SystemIds())
+    app = create_app(ForgeSettings(store, base_url, verb_log=_verb_log(verb_log)))
+    config = uvicorn.Config(
+        app, log_level=logging.WARNING, access_log=False, server_header=False, lifespan="on",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )  # fmt: skip
+    server = _Telling(config, base_url, url_file)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        store.close()
+
+
+class _Telling(uvicorn.Server):
+    """Writes the address once the server has started, not before."""
+
+    def __init__(self, config: uvicorn.Config, base_url: str, url_file: Path | None) -> None:
+        super().__init__(config)
+        self._base_url = base_url
+        self._url_file = url_file
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._url_file is not None:
+            write_atomically(self._url_file, f"{self._base_url}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="fleet.forge", description="The local forge.")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the forge")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (0: any free one)")
+    parser.add_argument("--url-file", type=Path, help="file that gets the base URL")
+    parser.add_argument("--verb-log", type=Path, help="file that gets one JSON line per thing asked of the forge")
+    asked = parser.parse_args(argv)
+    try:
+        serve(asked.root, asked.port, asked.url_file, asked.verb_log)
+    except FleetError as error:
+        print(f"fleet.forge: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
