@@ -1,0 +1,354 @@
+"""Celery carries wake-ups, and this module is all that knows it.
+
+A wake-up says "look at this ticket" by ids; it is acknowledged early and may be lost, doubled or forged without harm
+(DESIGN: the ledger holds the truth, and what it orders is begun once). So the worker here differs from a stock one:
+
+- what arrives is checked and written anew (``fleet.adapters.wakeup``) before Celery sees it; garbage is dropped with a
+  log line and cannot end the worker;
+- remote control, which any holder of the broker can send, is cut down to looking and to ``revoke``;
+- tasks run in daemon threads, so that a drain ends after ``soft_timeout`` even when a task does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, wait
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from celery import Celery, signals
+from celery.app import trace
+from celery.apps.worker import Worker
+from celery.concurrency.solo import TaskPool as SoloPool
+from celery.concurrency.thread import TaskPool as ThreadPool
+from celery.worker import state as worker_state
+from celery.worker.control import Panel
+from kombu.exceptions import KombuError, OperationalError
+
+from fleet.adapters import wakeup
+from fleet.adapters.acl import BROKER_PREFIX
+from fleet.core.errors import InternalError, TemporaryError
+
+log = logging.getLogger("fleet.celery")
+
+SOFT_TIMEOUT = 20.0
+HEARTBEAT = 10.0
+POLL = 1.0  # a blocking read of the broker ends after this many seconds; also what a shutdown may wait for
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
+# Looking, and revoke (which is ours, below). A forged "cancel_consumer" or "shutdown" would make a worker deaf.
+_LOOKING = "ping stats active reserved scheduled revoked registered active_queues clock query_task"
+CONTROL = frozenset(f"{_LOOKING} enable_events heartbeat".split())
+
+Table = Mapping[str, Callable[..., None]]
+
+
+def make_app(
+    broker_url: str,
+    table: Table,
+    *,
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    soft_timeout: float = SOFT_TIMEOUT,
+    on_revoke: Callable[[str], None] | None = None,
+) -> FleetCelery:
+    """``table``: task name → function ``(ticket, attempt, round[, turn])``; empty in a process that only sends.
+
+    ``options``: ``redis_client.broker_options(address)``. ``on_revoke`` is told the task id of each revoke that
+    somebody sends (in Flower); every worker hears it.
+    """
+    return FleetCelery(broker_url, table, name, dict(options or {}), soft_timeout, on_revoke)
+
+
+class FleetCelery:
+    """One process's end of the broker: sends wake-ups, or runs a worker."""
+
+    def __init__(
+        self,
+        broker_url: str,
+        table: Table,
+        name: str,
+        options: dict[str, Any],
+        soft_timeout: float,
+        on_revoke: Callable[[str], None] | None,
+    ) -> None:
+        self._table = table
+        self._soft_timeout = soft_timeout
+        self._on_revoke = on_revoke
+        self.app = _GuardedCelery(name, broker=broker_url, set_as_current=False)
+        self.app.guarded_tasks = frozenset(table)
+        self.app.conf.update(_settings(options, soft_timeout))
+        for task, function in table.items():
+            self.app.task(name=task, shared=False)(_runner(task, function))
+
+    def wake(self, queue: str, task: str, ids: tuple[str, ...], task_id: str) -> None:
+        """Sends one wake-up: ``ids`` are the ticket, the attempt, the round and perhaps the turn.
+
+        Raises TemporaryError when the broker is away; the outbox still holds the order, so nothing is lost.
+        """
+        try:
+            message = wakeup.checked(task, task_id, ids)
+        except ValueError as error:
+            raise InternalError(f"A wake-up for {queue} was not sent: {error}.") from error
+        try:
+            self.app.send_task(task, args=message.ids, task_id=task_id, queue=queue, argsrepr=message.text)
+        except (OperationalError, KombuError, OSError) as error:
+            raise TemporaryError(f"The broker did not take the wake-up for {ids[0]}.") from error
+
+    def worker(self, queue: str, concurrency: int, pool: str = "threads", name: str = "") -> bool:
+        """Runs a worker of one queue until SIGTERM or SIGINT. True: every task had ended when this returned.
+
+        After the signal no message is taken any more; running tasks get ``soft_timeout`` seconds. False: some still
+        ran; their threads die with the process.
+        """
+        pools: dict[str, type[Any]] = {"threads": _Threads, "solo": SoloPool}
+        chosen: Any = type("Pool", (pools[pool],), {"soft_timeout": self._soft_timeout, "drained": True})
+        with _logging_is_ours(), _remote_control(self._on_revoke), _stop_signals():
+            worker = _Worker(
+                app=self.app,
+                hostname=f"{name or queue}@fleet",
+                queues=[queue],
+                concurrency=concurrency,
+                pool_cls=chosen,
+                without_gossip=True,
+                without_mingle=True,
+                heartbeat_interval=HEARTBEAT,
+                task_events=True,
+                loglevel=logging.getLogger().getEffectiveLevel(),
+            )
+            worker.start()
+        if worker.exitcode:
+            raise InternalError(f"The worker of queue {queue} ended by an error; its log says which.")
+        return bool(chosen.drained)
+
+    def close(self) -> None:
+        """Gives back the connections."""
+        self.app.close()
+
+
+def _settings(options: Mapping[str, Any], soft_timeout: float) -> dict[str, Any]:
+    """Each line answers something that was measured; see the facts in docs."""
+    transport = {
+        "global_keyprefix": BROKER_PREFIX,
+        "visibility_timeout": 12 * 3600,
+        "polling_interval": POLL,
+        "priority_steps": [0],
+        "socket_timeout": 20.0,
+        "socket_connect_timeout": 5.0,
+        "socket_keepalive": True,
+        **options,
+    }
+    retry = {"max_retries": 2, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 0.5}
+    return {
+        "broker_transport_options": transport,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 5.0,
+        "task_publish_retry": True,
+        "task_publish_retry_policy": retry,
+        "task_acks_late": False,
+        "worker_prefetch_multiplier": 1,
+        "task_ignore_result": True,
+        "result_backend": None,
+        "task_serializer": "json",
+        "event_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_disable_rate_limits": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_soft_shutdown_timeout": soft_timeout,
+        "worker_pool_restarts": False,
+    }
+
+
+def _runner(task: str, function: Callable[..., None]) -> Callable[..., None]:
+    """The Celery task: checks once more (an eager call passes no guard) and calls the service's plain function."""
+
+    def run(*ids: str) -> None:
+        function(*wakeup.checked(task, "eager", ids).arguments)
+
+    run.__name__ = task.replace(".", "_")
+    run.__doc__ = function.__doc__
+    return run
+
+
+# --- the guard: nothing from the broker is believed ------------------------------------------------------------------
+
+
+class _GuardedCelery(Celery):
+    """Consumes through a transport that checks; everything else is stock."""
+
+    guarded_tasks: frozenset[str] = frozenset()
+
+    def connection_for_read(self, url: Any = None, **kwargs: Any) -> Any:
+        connection = super().connection_for_read(url, **kwargs)
+        connection.transport_cls = _guarded(connection.get_transport_cls(), self.guarded_tasks)
+        return connection
+
+
+def _guarded(transport: Any, tasks: frozenset[str]) -> Any:
+    """``transport`` with checks at its two mouths: the queues and the broadcasts."""
+    base_channel: Any = transport.Channel
+
+    class GuardedChannel(base_channel):  # type: ignore[misc]
+        def _brpop_read(self, **options: Any) -> Any:
+            try:
+                return super()._brpop_read(**options)
+            except MALFORMED as error:
+                log.warning("dropped a message that is no JSON (%s)", type(error).__name__)
+                raise Empty from error
+
+        def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
+            try:
+                self.Message(message, channel=self)
+                return super()._deliver_fanout_message(message, exchange)
+            except MALFORMED as error:
+                log.warning("dropped a malformed broadcast (%s)", type(error).__name__)
+                return True
+
+    class GuardedTransport(transport):  # type: ignore[misc]
+        Channel = GuardedChannel
+
+        def _deliver(self, message: Any, queue: str) -> None:
+            if "pidbox" in queue:
+                super()._deliver(message, queue)
+                return
+            try:
+                clean = wakeup.written(wakeup.read(message, tasks), message, queue)
+            except ValueError as error:
+                log.warning("dropped a message on queue %s: %s", queue, error)
+                return
+            super()._deliver(clean, queue)
+
+    return GuardedTransport
+
+
+@contextmanager
+def _remote_control(on_revoke: Callable[[str], None] | None) -> Iterator[None]:
+    """Only looking is left, and a revoke that tells ``on_revoke`` instead of touching threads."""
+
+    def revoke(state: Any, task_id: Any, **_: Any) -> dict[str, str]:
+        ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        for one in ids:
+            if isinstance(one, str) and wakeup.TASK_ID.fullmatch(one) and on_revoke is not None:
+                on_revoke(one)
+        return {"ok": "the fleet was told"}
+
+    before = dict(Panel.data)
+    kept = {name: handler for name, handler in before.items() if name in CONTROL}
+    Panel.data.clear()
+    Panel.data.update(kept, revoke=revoke)
+    try:
+        yield
+    finally:
+        Panel.data.clear()
+        Panel.data.update(before)
+
+
+# --- the worker ------------------------------------------------------------------------------------------------------
+
+
+class _Worker(Worker):
+    """No banner, no process title, no warning about root (nothing of a message is unpickled), no foreign signals."""
+
+    def on_before_init(self, quiet: bool = True, **kwargs: Any) -> None:
+        self.quiet = True
+        trace.setup_worker_optimizations(self.app, getattr(self, "hostname", None))
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Signals are set in ``_stop_signals``."""
+
+    def set_process_status(self, info: Any) -> None:
+        """The fleet names its own processes."""
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT: stop taking messages, then drain."""
+
+    def stop(number: int, frame: object) -> None:
+        setattr(worker_state, "should_stop", 0)  # noqa: B010 - declared as None in the stubs
+
+    worker_state.should_stop = None
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)} if here else {}
+    try:
+        yield
+    finally:
+        worker_state.should_stop = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _logging_is_ours() -> Iterator[None]:
+    def keep(**_: object) -> None:
+        """A receiver of this signal keeps Celery from configuring any logger."""
+
+    signals.setup_logging.connect(keep, weak=False)
+    try:
+        yield
+    finally:
+        signals.setup_logging.disconnect(keep)
+
+
+class _Daemons(Executor):
+    """Threads that do not keep the process alive, started when first needed."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._threads: list[threading.Thread] = []
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._open: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._open.add(future)
+        future.add_done_callback(self._open.discard)
+        self._work.put((future, lambda: fn(*args, **kwargs)))
+        if len(self._threads) < min(self._limit, len(self._open)):
+            thread = threading.Thread(target=self._serve, daemon=True, name=f"task-{len(self._threads)}")
+            self._threads.append(thread)
+            thread.start()
+        return future
+
+    def drain(self, seconds: float) -> bool:
+        """True when everything that was begun ended within ``seconds``; what was not begun is dropped."""
+        for future in tuple(self._open):
+            future.cancel()
+        return not wait(tuple(self._open), seconds).not_done
+
+    def _serve(self) -> None:
+        while (item := self._work.get()) is not None:
+            future, call = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # the future carries it to whoever asks
+                future.set_exception(error)
+
+
+class _Threads(ThreadPool):
+    """Celery's thread pool on daemon threads; its stop is bounded."""
+
+    soft_timeout = SOFT_TIMEOUT
+    drained = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.executor = _Daemons(self.limit)
+
+    def on_stop(self) -> None:
+        type(self).drained = self.executor.drain(self.soft_timeout)
+
+    def _get_info(self) -> dict[str, Any]:
+        return {"max-concurrency": self.limit, "threads": len(self.executor._threads)}
