@@ -24,8 +24,15 @@ def disk_full(folder: str) -> str:
 
 
 def cache_folder() -> str:
-    """The first place that we own and can write: the system's for root, the user's cache, else one below /var/tmp."""
+    """FLEET_CACHE, or the first place that we own and can write: the system's for root, the user's cache, /var/tmp."""
     uid = os.getuid()
+    chosen = os.environ.get("FLEET_CACHE", "")
+    if chosen:
+        if chosen.startswith("/") and is_ours(chosen, uid):
+            return chosen
+        raise SetUpError(
+            f"FLEET_CACHE names {chosen}, which is no absolute folder that only uid {uid} may write; mend it."
+        )
     home, xdg = os.environ.get("HOME", ""), os.environ.get("XDG_CACHE_HOME", "")
     choices = [os.path.join(LAST_RESORT, f"ticketfleet-{uid}")]
     if uid == 0:
@@ -39,7 +46,7 @@ def cache_folder() -> str:
             return folder
     raise SetUpError(
         f"{' and '.join(choices)} cannot be used, since only uid {uid} may own and write them; "
-        "mend one, or set XDG_CACHE_HOME to a folder of your own."
+        "mend one, or set FLEET_CACHE to a folder of your own."
     )
 
 

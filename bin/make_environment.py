@@ -108,7 +108,7 @@ def _check_venv(python: str) -> None:
 
 
 def _run(argv: Sequence[str], folder: str, lock: int) -> str | None:
-    """Runs one step; returns None, or the sentence that says why it failed."""
+    """Runs one step; returns None, or the sentence that says why it failed. Raises SetUpError when the disk is full."""
     dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
     clean = {key: value for key, value in os.environ.items() if key not in dropped}
     with tempfile.TemporaryFile() as output:
@@ -121,7 +121,7 @@ def _run(argv: Sequence[str], folder: str, lock: int) -> str | None:
         said = [line.strip() for line in output.read().decode(errors="replace").splitlines() if line.strip()]
     where = os.path.dirname(folder)
     if any("No space left on device" in line for line in said) or shutil.disk_usage(where).free < 1 << 20:
-        return disk_full(where)
+        raise SetUpError(disk_full(where))
     errors = [line for line in said if line.upper().startswith("ERROR")] or said[-1:] or ["it said nothing"]
     return (
         f"Installing the locked packages failed ({os.path.basename(argv[0])} ended with {code}: {errors[0][:300]}); "
