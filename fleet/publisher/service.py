@@ -1,0 +1,289 @@
+"""Publishing: H to its branch, one draft pull request with evidence, statuses, the status comment, the local ref.
+
+Every step finds its own result when it is done again, so that a publisher may die anywhere (I4, I6). Nothing here
+approves, merges, marks ready, or moves a branch that is not exactly where the fleet left it (I3, I13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fleet.adapters.crash import crash_here
+from fleet.adapters.git import BareRepo, HttpToken, PushStatus
+from fleet.adapters.git_run import network_error
+from fleet.core.codec import encode
+from fleet.core.errors import FleetError, ParkError, TemporaryError, UsageError
+from fleet.core.events import Published, PublishFailed, PublishProblem
+from fleet.core.forge import ForgeClient, ForgePull
+from fleet.core.gates import GatePass, GatePlanRecord, GateRecord, NoPass
+from fleet.core.ports import Artifacts, Clock, Ledger
+from fleet.core.states import Reason, State
+from fleet.core.view import PullRequest, TicketView
+from fleet.publisher import plan as decide
+from fleet.publisher import texts
+from fleet.publisher.evidence import Evidence, build
+from fleet.publisher.local_ref import LocalRefError, write_local_ref
+from fleet.publisher.markdown import code
+from fleet.publisher.sealing import marker, seal, sealed
+
+_LOOKS = 5
+
+
+class Stop(FleetError):
+    """Publishing ends here with a problem that the supervisor acts on."""
+
+    def __init__(self, problem: PublishProblem, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Git over HTTP of one repository. ``auth`` is the write token, for this address and no other."""
+
+    url: str
+    auth: HttpToken
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One publication: what was asked for, and the pass that allows it."""
+
+    view: TicketView
+    proof: GatePass
+    plan: GatePlanRecord
+    records: tuple[GateRecord, ...]
+    store: BareRepo
+    remote: Remote
+
+
+class Publisher:
+    """``stores`` opens the fleet's own bare repository of owner/name, ``remotes`` says where it is pushed to.
+
+    ``state_key`` seals the status comment. Used by one thread at a time per ticket.
+    """
+
+    def __init__(
+        self,
+        forge: ForgeClient,
+        ledger: Ledger,
+        artifacts: Artifacts,
+        clock: Clock,
+        stores: Callable[[str], BareRepo],
+        remotes: Callable[[str], Remote],
+        state_key: bytes,
+    ) -> None:
+        self._forge = forge
+        self._ledger = ledger
+        self._artifacts = artifacts
+        self._clock = clock
+        self._stores = stores
+        self._remotes = remotes
+        self._key = state_key
+
+    # --- the three orders -------------------------------------------------------------------------------------
+
+    def publish(self, view: TicketView, attempt: int, round: int) -> Published | PublishFailed:
+        """Never raises for what the forge, git or the records say: that is the answer."""
+        try:
+            return self._publish(self._work(view, attempt, round))
+        except Stop as stop:
+            return PublishFailed(round, stop.problem, stop.message, stop.retry_after)
+        except TemporaryError as error:
+            return PublishFailed(round, PublishProblem.FORGE_DOWN, str(error), error.retry_after)
+        except (ParkError, UsageError) as error:
+            return PublishFailed(round, PublishProblem.FORBIDDEN, str(error))
+
+    def status(self, view: TicketView, notes: Sequence[str] = ()) -> None:
+        """Brings the one status comment on the issue up to date."""
+        ticket = view.ticket
+        text = texts.status_comment(view, seal(sealed(view), self._key), notes)
+        self._forge.put_comment(ticket.repo, ticket.number, marker(ticket.id), text)
+
+    def withdraw(self, view: TicketView, number: int, why: str) -> bool:
+        """Closes the ticket's pull request and says why (I20); False when it is not the fleet's own to close."""
+        ticket = view.ticket
+        found = self._forge.find_pull_request(ticket.repo, ticket.branch, texts.pull_request_marker(ticket.id))
+        if found is None or found.number != number or not found.ours or not found.open:
+            return False
+        mark = f"<!-- fleet:withdrawn ticket={ticket.id} -->"
+        reason = f"{mark}\nThe fleet closes its pull request because the ticket was cancelled: {code(why, 400)}"
+        self._forge.put_comment(ticket.repo, number, mark, reason)
+        self._forge.close_pull_request(ticket.repo, number)
+        return True
+
+    # --- publishing, step by step -----------------------------------------------------------------------------
+
+    def _work(self, view: TicketView, attempt: int, round: int) -> Work:
+        """Everything from the records; the messages that led here are not believed."""
+        ticket = view.ticket
+        store = self._stores(ticket.repo)
+        head = store.rev(decide.head_ref(ticket.id, attempt)) or ""
+        if not head:
+            raise Stop(PublishProblem.NO_PASS, "The gated commit is not in the fleet's own repository.")
+        plan = self._ledger.gate_plan(ticket.id, attempt, head)
+        records = self._ledger.gate_records(ticket.id, attempt, head)
+        verdict = self._ledger.verdict(ticket.id, attempt, round)
+        proof = decide.pass_for(view, attempt, head, plan, records, verdict)
+        if isinstance(proof, NoPass) or plan is None:
+            reasons = proof.reasons if isinstance(proof, NoPass) else ()
+            raise Stop(PublishProblem.NO_PASS, f"Commit {head[:12]} has no gate pass: {'; '.join(reasons)[:600]}.")
+        previous = view.pull_request.head_sha if view.pull_request else ""
+        if head != previous and not decide.parents_fit(_parents(store, head), proof.base_sha, previous):
+            raise Stop(PublishProblem.NO_PASS, f"Commit {head[:12]} does not stand on the base that was gated.")
+        return Work(view, proof, plan, records, store, self._remotes(ticket.repo))
+
+    def _publish(self, work: Work) -> Published:
+        ticket, proof = work.view.ticket, work.proof
+        changed = frozenset(
+            path for change in work.store.changes(proof.base_sha, proof.head) for path in (change.path, change.old_path)
+        )
+        behind, late = self._base_move(work, changed)
+        evidence = build(work.view, proof, work.plan, work.records, sorted(changed), behind, late)
+        self._push(work)
+        crash_here("publisher.pushed")
+        pull = self._pull_request(work, evidence)
+        crash_here("publisher.pr_created")
+        notes, local = self._local(work)
+        notes += self._decorate(work, evidence, pull, local, notes)
+        whole = replace(evidence, notes=evidence.notes + notes)
+        self._artifacts.put(f"tickets/{ticket.id}/evidence.json", encode(whole))
+        crash_here("publisher.before_told")
+        return Published(pull.number, pull.url, proof.head, proof.base_sha, local, behind)
+
+    def _base_move(self, work: Work, changed: frozenset[str]) -> tuple[int, str]:
+        """How many commits base is ahead of what was gated, and what is awkward about them.
+
+        Raises Stop when the gates must see them first.
+        """
+        ticket, store, gated = work.view.ticket, work.store, work.proof.base_sha
+        ref = f"refs/publisher/{ticket.id}/base"
+        store.fetch(work.remote.url, (f"+refs/heads/{ticket.base}:{ref}",), work.remote.auth)
+        now = store.rev(ref) or ""
+        if now == gated:
+            return 0, ""
+        linear = store.is_ancestor(gated, now)
+        paths = frozenset(p for change in store.changes(gated, now) for p in (change.path, change.old_path))
+        conflicts = store.merge_tree(now, work.proof.head).conflicts if linear else ()
+        move = decide.BaseMove(store.count(gated, now), linear, paths, conflicts)
+        inputs = frozenset(path for path in paths if decide.is_gate_input(path))
+        what, why = decide.drift(move, changed, inputs, work.view.failed(Reason.BASE_MOVED.value))
+        if what is decide.Drift.REGATE:
+            raise Stop(PublishProblem.BASE_MOVED, f"Gates must run again: {why}.")
+        return move.behind, f"Published although {why}: the gates ran again often enough." if why else ""
+
+    def _push(self, work: Work) -> None:
+        """Compare-and-swap: the branch is new, or where the fleet itself left it."""
+        ticket, head = work.view.ticket, work.proof.head
+        there = self._remote_head(work)
+        if there == head:
+            return
+        if there not in self._our_heads(work):
+            raise Stop(
+                PublishProblem.MOVED,
+                f"The branch {ticket.branch} is at {there[:12]}, a commit that the fleet did not put there.",
+            )
+        # The lease is on what was seen: whoever moves the branch from now on wins, and this push is refused.
+        said = work.store.push(work.remote.url, head, f"refs/heads/{ticket.branch}", there, work.remote.auth)
+        if said.status is PushStatus.REJECTED:
+            raise Stop(PublishProblem.FORBIDDEN, f"The forge refused the push: {said.detail[:600]}")
+        if said.status is PushStatus.STALE and self._remote_head(work) != head:
+            raise Stop(PublishProblem.MOVED, f"Somebody else moved the branch {ticket.branch} in the meantime.")
+
+    def _remote_head(self, work: Work) -> str:
+        """Where the branch is at the forge; empty when there is none."""
+        ticket, store = work.view.ticket, work.store
+        ref, auth = f"refs/heads/{ticket.branch}", work.remote.auth
+        done = store.call("ls-remote", "--", work.remote.url, ref, settings=auth.settings(), check=False)
+        if not done.ok:
+            raise network_error(done, f"looking at {ticket.branch}")
+        listed = (line.split("\t", 1) for line in done.stdout.decode("utf-8", "replace").splitlines())
+        return next((sha for sha, name in listed if name == ref), "")
+
+    def _our_heads(self, work: Work) -> frozenset[str]:
+        """Where the branch may be: not there, at the published head, or at one of an earlier attempt."""
+        ticket, attempt = work.view.ticket, work.proof.attempt
+        if work.view.pull_request is not None:
+            return frozenset({work.view.pull_request.head_sha})
+        earlier = (work.store.rev(decide.head_ref(ticket.id, number)) for number in range(1, attempt))
+        return frozenset({"", *(sha for sha in earlier if sha)})
+
+    def _pull_request(self, work: Work, evidence: Evidence) -> ForgePull:
+        """Found by branch or marker, else created; found again after any answer that leaves doubt (I4)."""
+        ticket = work.view.ticket
+        body = texts.pull_request_body(evidence)
+        pull = self._find(work)
+        if pull is None:
+            try:
+                pull = self._forge.create_pull_request(
+                    ticket.repo,
+                    title=decide.pull_request_title(ticket),
+                    body=body,
+                    branch=ticket.branch,
+                    base=ticket.base,
+                )
+            except (TemporaryError, UsageError) as error:
+                pull = self._find(work)
+                if pull is None:
+                    raise error
+        wanted = texts.merged_body(pull.body, body)
+        if not pull.ours:  # a person opened it from the fleet's branch; their text stays as it is
+            self._forge.put_comment(ticket.repo, pull.number, texts.pull_request_marker(ticket.id), body)
+        elif pull.open and pull.body.replace("\r\n", "\n") != wanted:
+            self._forge.edit_pull_request(ticket.repo, pull.number, wanted)
+        return self._at_head(work, pull)
+
+    def _find(self, work: Work) -> ForgePull | None:
+        ticket = work.view.ticket
+        return self._forge.find_pull_request(ticket.repo, ticket.branch, texts.pull_request_marker(ticket.id))
+
+    def _at_head(self, work: Work, pull: ForgePull) -> ForgePull:
+        """Pushed = gated = head of the pull request (I5). A forge may show the push a moment later."""
+        for _ in range(_LOOKS):
+            if pull.head_sha == work.proof.head:
+                return pull
+            self._clock.sleep(1.0)
+            pull = self._find(work) or pull
+        state = "" if pull.open else ", and somebody closed it"
+        detail = f"The pull request is at {pull.head_sha[:12]}, not at the gated {work.proof.head[:12]}{state}."
+        raise Stop(PublishProblem.MOVED, detail)
+
+    def _decorate(
+        self, work: Work, evidence: Evidence, pull: ForgePull, local: str, notes: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Labels, statuses, comment. What the token may not do is noted; it does not undo the pull request."""
+        ticket = work.view.ticket
+        request = PullRequest(pull.number, pull.url, work.proof.head, work.proof.base_sha, local)
+        view = replace(work.view, state=State.IN_REVIEW, reason=Reason.PUBLISHED, detail="", pull_request=request)
+        missed: list[str] = []
+        steps: tuple[Callable[[], object], ...] = (
+            lambda: self._forge.add_labels(ticket.repo, pull.number, decide.LABELS),
+            lambda: self._forge.set_statuses(ticket.repo, work.proof.head, decide.statuses(evidence)),
+            lambda: self.status(view, (*notes, *missed)),
+        )
+        for step in steps:
+            try:
+                step()
+            except (ParkError, UsageError) as error:
+                missed.append(str(error)[:300])
+        return tuple(missed)
+
+    def _local(self, work: Work) -> tuple[tuple[str, ...], str]:
+        """(notes, ref) in the person's own repository; a failure there is a note."""
+        ticket, proof = work.view.ticket, work.proof
+        if not ticket.local_path:
+            return (), ""
+        source = decide.head_ref(ticket.id, proof.attempt)
+        try:
+            path = Path(ticket.local_path)
+            return (), write_local_ref(path, work.store, source, proof.head, proof.base_sha, ticket.branch)
+        except (LocalRefError, OSError) as error:
+            return (str(error)[:300],), ""
+
+
+def _parents(store: BareRepo, head: str) -> tuple[str, ...]:
+    numbers = range(1, 4)
+    return tuple(sha for number in numbers if (sha := store.rev(f"{head}^{number}")))
