@@ -9,12 +9,9 @@ from __future__ import annotations
 import marshal
 import os
 import select
-import shutil
 import signal
-import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import ClassVar
 
 from fleet.adapters.sandbox import base, launcher, policy, procfs
 from fleet.adapters.sandbox.meter import Meter
+from fleet.adapters.sandbox.scratch import private_folder
 from fleet.adapters.sandbox.watch import DEATH_SECONDS, Outcome, Watch
 from fleet.core.errors import InternalError
 from fleet.core.ports import Clock
@@ -108,8 +106,7 @@ class LandlockSandbox:
         return policy.program(self._machine, namespaces=False)
 
     def _temporary(self, held: ExitStack) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="tmp-", dir=self._scratch))
-        held.callback(_remove, folder)
+        folder = held.enter_context(private_folder(self._scratch, "tmp-"))
         home = folder / "home"
         home.mkdir(mode=0o700)
         if self._slot is not None:
@@ -200,19 +197,3 @@ def _result(outcome: Outcome, told: tuple[str, int] | None, seconds: float) -> S
         return SandboxResult(Ending.NOT_FOUND, 127, stdout, stderr, outcome.truncated, seconds)
     ending = Ending.SIGNALED if base.is_signal_status(code) else Ending.EXITED
     return SandboxResult(ending, code, stdout, stderr, outcome.truncated, seconds)
-
-
-def _remove(folder: Path) -> None:
-    """Removes a temporary folder even when the command took its own rights to it away."""
-
-    def again(function: Callable[[str], object], path: str, _: object) -> None:
-        parent = os.path.dirname(path)
-        with suppress(OSError):
-            os.chmod(parent, stat.S_IRWXU, follow_symlinks=True)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, stat.S_IRWXU)
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                function(path)
-
-    shutil.rmtree(folder, onerror=again)

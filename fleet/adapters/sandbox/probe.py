@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -20,7 +19,8 @@ from typing import Any
 
 from fleet.adapters.sandbox import base, hostile
 from fleet.adapters.sandbox.facts import SystemFacts
-from fleet.core.errors import FleetError, InternalError
+from fleet.adapters.sandbox.scratch import private_folder
+from fleet.core.errors import FleetError
 from fleet.core.sandbox import MIB, Limits, Sandbox, SandboxSpec, Tier
 
 _MARKER_BYTES = 8
@@ -39,15 +39,9 @@ class Proof:
 def prove(sandbox: Sandbox, scratch: Path, slot_uid: int | None) -> Proof:
     """Runs the hostile script. Never raises for a sandbox that does not work: that is an answer."""
     uid, gid = base.identity(slot_uid)
-    folder = Path(tempfile.mkdtemp(prefix="probe-", dir=scratch))
-    try:
-        os.chmod(folder, 0o711)
-        blocked = base.unreachable(folder, uid, gid)
-        if blocked is not None:
-            raise InternalError(f"The sandbox's user {uid} cannot reach {folder}, because {blocked}.")
+    base.check_reachable(scratch, uid, gid)
+    with private_folder(scratch, "probe-", mode=0o711) as folder:
         return _attack(sandbox, folder, uid, gid)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def interpreter(uid: int, gid: int) -> tuple[str, tuple[Path, ...]] | None:
