@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.adapters.layout import SLOTS_PER_HOME, Layout
+from fleet.adapters.process import run
 from fleet.core.errors import TemporaryError
+
+_REMOVE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,53 +47,82 @@ class Slots:
                 self._empty(number)
             os.close(lock)
 
+    def sweep(self) -> tuple[int, ...]:
+        """Empties the folders whose holder died without doing so; returns their numbers (I10)."""
+        left = []
+        for number in range(1, SLOTS_PER_HOME):
+            if not os.path.lexists(self._folder(number)):
+                continue
+            lock = self._try(number)
+            if lock is None:
+                continue
+            try:
+                if os.path.lexists(self._folder(number)):
+                    remove_tree(self._folder(number))
+                    left.append(number)
+            finally:
+                os.close(lock)
+        return tuple(left)
+
     def _lock(self, purpose: str) -> tuple[int, int]:
         self._layout.slots.mkdir(parents=True, exist_ok=True)
         for number in range(1, SLOTS_PER_HOME):
-            path = self._layout.slots / f"{number:02d}.lock"
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-                continue
-            os.ftruncate(lock, 0)
-            os.write(lock, f"{os.getpid()} {purpose}\n".encode())
-            return number, lock
+            lock = self._try(number)
+            if lock is not None:
+                os.ftruncate(lock, 0)
+                os.write(lock, f"{os.getpid()} {purpose}\n".encode())
+                return number, lock
         raise TemporaryError(f"All {SLOTS_PER_HOME - 1} slots of this machine are taken.", retry_after=5.0)
+
+    def _try(self, number: int) -> int | None:
+        path = self._layout.slots / f"{number:02d}.lock"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return lock
+
+    def _folder(self, number: int) -> Path:
+        return self._layout.slots / f"{number:02d}"
 
     def _open(self, number: int) -> Slot:
         self._empty(number)
-        folder = self._layout.slots / f"{number:02d}"
+        folder = self._folder(number)
         folder.mkdir(mode=0o700)
         return Slot(number, self._layout.slot_uid(number), self._layout.slot_gid(), folder)
 
     def _empty(self, number: int) -> None:
-        folder = self._layout.slots / f"{number:02d}"
+        folder = self._folder(number)
         if os.path.lexists(folder):
             remove_tree(folder)
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes what an agent may have made unremovable (folders without permissions); never follows a symlink."""
-    if folder.is_symlink() or not folder.is_dir():
-        folder.unlink(missing_ok=True)
+    """Removes what an agent may have made hard to remove: folders without permissions, nested by the thousand.
+
+    By ``rm``, which never follows a symlink and needs no recursion, however deep the tree is.
+    """
+    where = folder.parent
+    env = {"PATH": os.defpath, "LC_ALL": "C"}
+    if run(("rm", "-rf", "--", str(folder)), cwd=where, env=env, timeout=_REMOVE_S, check=False).ok:
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    if not os.path.lexists(folder):
-        return
-    for here, folders, _ in os.walk(folder, topdown=True):
-        for path in (here, *(os.path.join(here, name) for name in folders)):
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)
-    shutil.rmtree(folder)
+    run(("chmod", "-R", "u+rwx", "--", str(folder)), cwd=where, env=env, timeout=_REMOVE_S, check=False)
+    run(("rm", "-rf", "--", str(folder)), cwd=where, env=env, timeout=_REMOVE_S)
 
 
 def give(folder: Path, uid: int, gid: int) -> None:
     """Hands a whole tree over to ``uid`` (as root; otherwise it is ours already). Symlinks are not followed."""
     if os.geteuid() != 0:
         return
-    for _, folders, files, at in os.fwalk(folder, follow_symlinks=False):
-        for name in (*folders, *files):
-            os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False)
+    _give_below(os.fspath(folder), uid, gid)
     os.chown(folder, uid, gid, follow_symlinks=False)
+
+
+def _give_below(folder: str, uid: int, gid: int) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _give_below(entry.path, uid, gid)
+            os.chown(entry.path, uid, gid, follow_symlinks=False)

@@ -1,0 +1,53 @@
+"""Named crash points: where a test may ask a process to die by kill -9, to prove that nothing is lost there (I6).
+
+``FLEET_CRASH_AT`` names one point, or ``point:count:folder``: only the first ``count`` processes that come there die,
+counted by files in ``folder``. Without it a point costs one comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from fleet.adapters.environment import environment
+
+POINTS: tuple[str, ...] = (
+    "attempt.before_claim",
+    "attempt.after_claim",
+    "attempt.workspace_made",
+    "attempt.agent_finished",
+    "attempt.handover_committed",
+    "attempt.bundle_put",
+    "attempt.change_told",
+    "attempt.before_stopped",
+    "attempts.before_start",
+    "attempts.after_start",
+)
+
+_asked: list[str] = []
+
+
+def crash_here(point: str) -> None:
+    """Kills this process, without any clean-up, when the environment names ``point``."""
+    if not _asked:
+        _asked.append(environment().get("FLEET_CRASH_AT", ""))
+    wanted = _asked[0]
+    if not wanted:
+        return
+    name, _, rest = wanted.partition(":")
+    if name != point:
+        return
+    count, _, folder = rest.partition(":")
+    if not rest or _mine(Path(folder), int(count)):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _mine(folder: Path, count: int) -> bool:
+    for number in range(count):
+        try:
+            os.close(os.open(folder / f"crash.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            continue
+        return True
+    return False
