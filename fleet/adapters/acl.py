@@ -6,7 +6,8 @@ Laws of the table (each one is a row in ``tests/adapters/test_acl.py``):
 - what the supervisor decides (views, logs, outbox, deadlines, epochs, admission) is written by the supervisor only;
 - the beginning of an effect and a gate record are written by the role that does the work;
 - everything below ``fleet:`` is readable by every role of the fleet (it holds no secrets), and by nobody else;
-- the broker is untrusted: roles that carry wake-ups may write any of its keys, and its keys only.
+- the broker is untrusted: roles that carry wake-ups may write any of its keys, and its keys only; Flower's role
+  (``monitor``) looks, asks and revokes, but cannot send a wake-up.
 
 A Lua function is checked twice by the server: its declared keys when it is called, and each command inside. Declared
 keys are a mere hint, so the selector ``_SCRIPT`` lets a role declare any key of the fleet; every command inside
@@ -94,6 +95,12 @@ _BROKER_CHANNELS = (
     f"&{BROKER_PREFIX}/0.celeryev",
     f"&{BROKER_PREFIX}/0.celeryev/*",
 )
+_MONITOR_KEYS = (
+    f"%R~{BROKER_PREFIX}*",
+    f"~{BROKER_PREFIX}_kombu.*",
+    f"~{BROKER_PREFIX}*.reply.celery.pidbox",
+    f"~{BROKER_PREFIX}unacked*",
+)
 _BROKER_COMMANDS = ("+publish", "+subscribe", "+psubscribe", "+unsubscribe", "+punsubscribe", "+info", "+select")
 
 
@@ -116,7 +123,7 @@ def rules(role: Role) -> tuple[str, ...]:
         selectors.append(_ACKNOWLEDGE)
     broker: tuple[str, ...] = ()
     if role in _CARRIERS:
-        keys.append(f"~{BROKER_PREFIX}*")
+        keys.extend(_MONITOR_KEYS if role is Role.MONITOR else (f"~{BROKER_PREFIX}*",))
         broker = (*_BROKER_CHANNELS, *_BROKER_COMMANDS)
     return ("resetchannels", "-@all", *keys, *_COMMANDS, *broker, *selectors)
 

@@ -52,7 +52,8 @@ HASHES = {
     "fleet:{adm}:grants": {S},
     "fleet:meta": {S},
     "fleet:members": {S},
-    "fleet-broker:agents": {S, A, G, P, M},
+    "fleet-broker:agents": {S, A, G, P},
+    "fleet-broker:_kombu.binding.x": {S, A, G, P, M},
     "fleet:{zzz}:in:gates": set(),
     "elsewhere": set(),
 }
