@@ -32,6 +32,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "jinja2": PAGES,
     "kombu": ("fleet/adapters/celery_app.py",),
     "markdown_it": PAGES,
+    "markupsafe": PAGES,
     "msgspec": ANYWHERE,
     "openai": ("workers/agents/",),
     "opentelemetry": ("fleet/adapters/",),
