@@ -283,7 +283,6 @@ def _cancel(view: TicketView) -> Decision:
     if view.pull_request is not None:
         orders.append(Order(order(view, EffectKind.NOTE_PR, turn=1, data="closed")))
     if view.state is State.PUBLISHING:
-        # A publisher that died between creating the pull request and telling leaves one behind: look for it.
         orders.append(Order(Effect(EffectKind.WITHDRAW, view.id, view.attempt, 0, 0, view.cancel), delay=5.0))
     event = StateChanged(State.CANCELLED, Reason.CANCELLED_BY_PERSON, view.cancel)
     return Decision(event, tuple(orders))
@@ -300,6 +299,17 @@ def _cancelled(view: TicketView) -> Decision | None:
 
 def _end(view: TicketView, state: State, reason: Reason, detail: str) -> Decision:
     return Decision(StateChanged(state, reason, detail), _return_slot(view))
+
+
+# After these moves people who look at the issue should read something new.
+TOLD = frozenset(
+    {State.RUNNING, State.PARKED, State.REJECTED, State.ESCALATED, State.CANCELLED, State.MERGED, State.CLOSED}
+)
+
+
+def status(view: TicketView) -> Order:
+    """Bring the issue's status comment up to ``view``; ordered by the shard after a move into ``TOLD``."""
+    return Order(Effect(EffectKind.STATUS, view.id, view.attempt, view.version))
 
 
 def _return_slot(view: TicketView) -> tuple[Order, ...]:

@@ -32,6 +32,7 @@ from fleet.core.events import (
     SlotGranted,
     Source,
     StateChanged,
+    StatusPosted,
     TicketAccepted,
     ToolFinished,
     ToolStarted,
@@ -71,7 +72,7 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
     match event.data:
         case StateChanged() as changed:
             return _moved(view, changed, event.at)
-        case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted():
+        case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted() | StatusPosted():
             return _note(view, event)
         case CancelRequested(by=by, why=why):
             if view.state.terminal:
@@ -180,6 +181,9 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
     )
     if changed.state is State.STARTING:
         return replace(moved, attempt=changed.attempt, seq=0, missing_from=0, change=None, round=0, gates=())
+    if changed.state is State.CANCELLED and view.state is State.PUBLISHING:
+        # A publisher that died between creating the pull request and telling leaves one behind: it is looked for.
+        moved = replace(moved, withdraw=0)
     if changed.state is State.GATING:
         again = changed.reason in (Reason.LOST, Reason.TRANSIENT)
         moved = replace(moved, slot=0, round=view.round if again else view.round + 1)

@@ -24,13 +24,14 @@ from fleet.core.events import (
     PublishFailed,
     Source,
     StateChanged,
+    StatusPosted,
     TicketAccepted,
     Withdrawn,
 )
 from fleet.core.outbox import Outstanding
 from fleet.core.states import State
 from fleet.core.view import TicketView
-from supervisor.decide import Moment, decide
+from supervisor.decide import TOLD, Moment, decide, status
 from supervisor.fold import fold
 from supervisor.policy import Policy
 
@@ -202,6 +203,8 @@ class ShardKeeper:
         turn.batch.log.append(event)
         if isinstance(event.data, Withdrawn):
             self._withdraw(turn, after, only=EffectKind.WITHDRAW)
+        if isinstance(event.data, StatusPosted):
+            self._withdraw(turn, after, only=EffectKind.STATUS, upto=event.data.version)
 
     def _decide_all(self, turn: Turn, names: Iterable[str], wall: float, mono: float, jitter: float) -> None:
         for name in names:
@@ -223,15 +226,25 @@ class ShardKeeper:
                 for order in decision.orders:
                     turn.batch.orders.append(Outstanding(order.effect, wall + order.delay))
                 view = turn.views[name]
+                if isinstance(decision.event, StateChanged) and view.state in TOLD:
+                    self._withdraw(turn, view, only=EffectKind.STATUS)
+                    turn.batch.orders.append(Outstanding(status(view).effect, wall))
             else:
                 raise InternalError(f"Deciding about {name} does not come to an end.")
 
-    def _withdraw(self, turn: Turn, view: TicketView, only: EffectKind | None = None) -> None:
-        """A ticket that moved on no longer wants the worker effects of the state it left."""
+    def _withdraw(
+        self, turn: Turn, view: TicketView, only: EffectKind | None = None, upto: int | None = None
+    ) -> None:
+        """A ticket that moved on no longer wants the worker effects of the state it left.
+
+        ``only``: orders of that kind are done instead; of status orders those for views up to version ``upto``.
+        """
         known = [*self.shard.outbox.get(view.id, {}).values(), *turn.batch.orders]
         for order in known:
             kind = order.effect.kind
             if order.effect.ticket != view.id or kind not in WAKES:
+                continue
+            if upto is not None and order.effect.round > upto:
                 continue
             if kind is only or (only is None and kind not in (EffectKind.WITHDRAW, EffectKind.STATUS)):
                 turn.batch.withdrawn.append(order.effect.id)

@@ -246,6 +246,13 @@ class Withdrawn:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class StatusPosted:
+    """The status comment of the issue shows at least the view's ``version``."""
+
+    version: int
+
+
 # --- supervisor ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class StateChanged:
@@ -310,6 +317,7 @@ EventData = (
     | Published
     | PublishFailed
     | Withdrawn
+    | StatusPosted
     | StateChanged
     | SlotAsked
     | WithdrawOrdered
@@ -338,7 +346,7 @@ KINDS: dict[Source, frozenset[type]] = {
         }
     ),
     Source.GATES: frozenset({Heartbeat, GatesStarted, GateFinished, GatesFinished, GatesFailed}),
-    Source.PUBLISHER: frozenset({Heartbeat, PublishStarted, Published, PublishFailed, Withdrawn}),
+    Source.PUBLISHER: frozenset({Heartbeat, PublishStarted, Published, PublishFailed, Withdrawn, StatusPosted}),
     Source.SUPERVISOR: frozenset({StateChanged, SlotAsked, WithdrawOrdered, EventsMissing}),
 }
 

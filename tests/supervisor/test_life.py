@@ -22,6 +22,7 @@ from fleet.core.events import (
     RetryRequested,
     Source,
     StateChanged,
+    StatusPosted,
     Withdrawn,
 )
 from fleet.core.retry import FailureClass
@@ -217,7 +218,7 @@ def test_cancel_stops_what_is_not_begun_and_compensates_what_is(
         turns(supervisor, clock)
         assert name
     assert seen(ledgers, wanted).state.value == stage
-    pending = list(players.woken)
+    pending = [effect for effect in players.woken if effect.kind is not EffectKind.STATUS]
     players.woken.clear()
     players.person(wanted.id, CancelRequested("cli", "changed my mind"))
     turns(supervisor, clock)
@@ -255,6 +256,25 @@ def test_retries_are_classified_back_off_and_end(
     players.person(wanted.id, RetryRequested("cli"))
     turns(supervisor, clock)
     assert seen(ledgers, wanted).attempt == 4
+
+
+def test_the_status_comment_is_ordered_until_the_newest_view_is_shown(
+    make: Make, players: Players, clock: VirtualClock, ledgers: dict[str, RedisLedger]
+) -> None:
+    supervisor, wanted = make(), ticket()
+    running(supervisor, players, clock, wanted)
+    (first,) = [effect for effect in players.woken if effect.kind is EffectKind.STATUS]
+    players.attempt_says(wanted.id, 1, AttemptFailed(FailureClass.COMMAND_FAILED, "exit 2"))
+    turns(supervisor, clock, 2)
+    second = [effect for effect in players.woken if effect.kind is EffectKind.STATUS][-1]
+    assert second.round > first.round
+    assert ledgers["people"].outbox(first.id, wanted.id) is None
+    players.say("publisher", Source.PUBLISHER, wanted.id, 1, StatusPosted(first.round))
+    turns(supervisor, clock, 2)
+    assert ledgers["people"].outbox(second.id, wanted.id) is not None
+    players.say("publisher", Source.PUBLISHER, wanted.id, 1, StatusPosted(second.round))
+    turns(supervisor, clock, 2)
+    assert ledgers["people"].outbox(second.id, wanted.id) is None
 
 
 def test_caps_hold_and_say_why(
