@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 
 from fleet.adapters.clock import SystemClock
-from fleet.adapters.sandbox import build, detect, probe
+from fleet.adapters.sandbox import build, detect, probe, remove
 from fleet.core.sandbox import MIB, Limits, Sandbox, SandboxResult, SandboxSpec, Tier
 
 SLOT = 61234  # a uid that nobody else on a test machine uses
@@ -86,7 +85,7 @@ def ground() -> Iterator[Ground]:
         give(area / name)
     (area / "scratch").chmod(0o711)
     yield Ground(area, area / "scratch", area / "workspace", area / "outside")
-    shutil.rmtree(area, ignore_errors=True)
+    remove(area)
 
 
 def tiers() -> list[Any]:

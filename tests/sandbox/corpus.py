@@ -41,36 +41,36 @@ def _put(path: str) -> None:
 
 
 @_in(FILES)
-def write_absolute(t: Targets) -> object:
-    return _put(t["outside"] + "/written")
+def write_absolute(t: Targets) -> None:
+    _put(t["outside"] + "/written")
 
 
 @_in(FILES)
-def write_dotdot(t: Targets) -> object:
-    return _put("../" * 20 + t["outside"][1:] + "/written")
+def write_dotdot(t: Targets) -> None:
+    _put("../" * 20 + t["outside"][1:] + "/written")
 
 
 @_in(FILES)
-def write_symlink(t: Targets) -> object:
+def write_symlink(t: Targets) -> None:
     os.symlink(t["outside"] + "/written", "innocent")
-    return _put("innocent")
+    _put("innocent")
 
 
 @_in(FILES)
-def write_folder_symlink(t: Targets) -> object:
+def write_folder_symlink(t: Targets) -> None:
     os.symlink(t["outside"], "folder")
-    return _put("folder/written")
+    _put("folder/written")
 
 
 @_in(FILES)
-def write_hardlink(t: Targets) -> object:
+def write_hardlink(t: Targets) -> None:
     os.link(t["secret"], "hard")
-    return _put("hard")
+    _put("hard")
 
 
 @_in(FILES)
-def overwrite(t: Targets) -> object:
-    return _put(t["secret"])
+def overwrite(t: Targets) -> None:
+    _put(t["secret"])
 
 
 @_in(FILES)
@@ -79,44 +79,44 @@ def append(t: Targets) -> object:
 
 
 @_in(FILES)
-def truncate(t: Targets) -> object:
-    return os.truncate(t["secret"], 0)
+def truncate(t: Targets) -> None:
+    os.truncate(t["secret"], 0)
 
 
 @_in(FILES)
-def unlink(t: Targets) -> object:
-    return os.unlink(t["secret"])
+def unlink(t: Targets) -> None:
+    os.unlink(t["secret"])
 
 
 @_in(FILES)
-def rename_away(t: Targets) -> object:
-    return os.rename(t["secret"], "stolen")
+def rename_away(t: Targets) -> None:
+    os.rename(t["secret"], "stolen")
 
 
 @_in(FILES)
-def rename_onto(t: Targets) -> object:
+def rename_onto(t: Targets) -> None:
     _put("mine")
-    return os.rename("mine", t["secret"])
+    os.rename("mine", t["secret"])
 
 
 @_in(FILES)
-def make_folder(t: Targets) -> object:
-    return os.mkdir(t["outside"] + "/new")
+def make_folder(t: Targets) -> None:
+    os.mkdir(t["outside"] + "/new")
 
 
 @_in(FILES)
-def make_fifo(t: Targets) -> object:
-    return os.mkfifo(t["outside"] + "/fifo")
+def make_fifo(t: Targets) -> None:
+    os.mkfifo(t["outside"] + "/fifo")
 
 
 @_in(FILES)
-def make_device(t: Targets) -> object:
-    return os.mknod("device", stat.S_IFBLK | 0o600, os.makedev(8, 0))
+def make_device(t: Targets) -> None:
+    os.mknod("device", stat.S_IFBLK | 0o600, os.makedev(8, 0))
 
 
 @_in(FILES)
-def plant_symlink(t: Targets) -> object:
-    return os.symlink("/etc/passwd", t["outside"] + "/link")
+def plant_symlink(t: Targets) -> None:
+    os.symlink("/etc/passwd", t["outside"] + "/link")
 
 
 @_in(FILES)
@@ -144,15 +144,15 @@ def list_outside(t: Targets) -> object:
 
 
 @_in(FILES)
-def write_read_only_bind(t: Targets) -> object:
-    return _put(t["toolchain"] + "/written")
+def write_read_only_bind(t: Targets) -> None:
+    _put(t["toolchain"] + "/written")
 
 
 @_in(FILES)
 def write_usr(t: Targets) -> object:
     os.listdir("/usr")
     if os.access("/usr/local", os.W_OK):
-        return _put("/usr/local/breach")
+        _put("/usr/local/breach")
     raise PermissionError
 
 
@@ -208,23 +208,23 @@ def trace_victim(t: Targets) -> object:
 
 
 @_in(PROCESSES)
-def signal_victim(t: Targets) -> object:
-    return os.kill(t["victim"], signal.SIGCONT)
+def signal_victim(t: Targets) -> None:
+    os.kill(t["victim"], signal.SIGCONT)
 
 
 @_in(PROCESSES)
-def open_victim(t: Targets) -> object:
-    return signal.pidfd_send_signal(os.pidfd_open(t["victim"]), signal.SIGCONT)
+def open_victim(t: Targets) -> None:
+    signal.pidfd_send_signal(os.pidfd_open(t["victim"]), signal.SIGCONT)
 
 
 @_in(PROCESSES)
-def slow_victim(t: Targets) -> object:
-    return os.setpriority(os.PRIO_PROCESS, t["victim"], 5)
+def slow_victim(t: Targets) -> None:
+    os.setpriority(os.PRIO_PROCESS, t["victim"], 5)
 
 
 @_in(PROCESSES)
-def pin_victim(t: Targets) -> object:
-    return os.sched_setaffinity(t["victim"], os.sched_getaffinity(0))
+def pin_victim(t: Targets) -> None:
+    os.sched_setaffinity(t["victim"], os.sched_getaffinity(0))
 
 
 @_in(PROCESSES)
@@ -240,15 +240,15 @@ def loopback(t: Targets) -> object:
 
 
 @_in(SOCKETS)
-def loopback_v6_mapped(t: Targets) -> object:
+def loopback_v6_mapped(t: Targets) -> None:
     with socket.socket(socket.AF_INET6) as client:
         client.settimeout(2)
-        return client.connect(("::ffff:127.0.0.1", t["port"]))
+        client.connect(("::ffff:127.0.0.1", t["port"]))
 
 
 @_in(SOCKETS)
-def path_socket(t: Targets) -> object:
-    return socket.socket(socket.AF_UNIX).connect(t["path_socket"])
+def path_socket(t: Targets) -> None:
+    socket.socket(socket.AF_UNIX).connect(t["path_socket"])
 
 
 @_in(SOCKETS)
@@ -257,8 +257,8 @@ def path_datagram(t: Targets) -> object:
 
 
 @_in(SOCKETS)
-def abstract_socket(t: Targets) -> object:
-    return socket.socket(socket.AF_UNIX).connect("\0" + t["abstract_socket"])
+def abstract_socket(t: Targets) -> None:
+    socket.socket(socket.AF_UNIX).connect("\0" + t["abstract_socket"])
 
 
 @_in(SOCKETS)
@@ -361,8 +361,8 @@ def mount_tmpfs(t: Targets) -> object:
 
 
 @_in(RIGHTS)
-def gain_uid(t: Targets) -> object:
-    return os.setresuid(0, 0, 0)
+def gain_uid(t: Targets) -> None:
+    os.setresuid(0, 0, 0)
 
 
 @_in(RIGHTS)

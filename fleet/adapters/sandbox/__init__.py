@@ -14,7 +14,7 @@ from fleet.adapters.sandbox.bubblewrap import BubblewrapSandbox
 from fleet.adapters.sandbox.facts import SystemFacts, detect
 from fleet.adapters.sandbox.landlock import LandlockSandbox
 from fleet.adapters.sandbox.null import NullSandbox
-from fleet.adapters.sandbox.scratch import sweep
+from fleet.adapters.sandbox.scratch import remove, sweep
 from fleet.adapters.sandbox.syscalls import AUDIT_ARCH
 from fleet.core.errors import InternalError, ParkError
 from fleet.core.ports import Clock
@@ -30,6 +30,7 @@ __all__ = [
     "matrix",
     "open_sandbox",
     "probe_tiers",
+    "remove",
     "sweep",
 ]
 

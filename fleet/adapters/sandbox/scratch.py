@@ -5,13 +5,14 @@ A folder is alive while its creator holds a lock on it; the kernel drops the loc
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import itertools
 import os
-import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PREFIXES = ("tmp-", "probe-")
@@ -49,18 +50,50 @@ def sweep(scratch: Path) -> list[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Removes ``folder`` even when the command took its own rights to parts of it away. Its processes must be dead."""
+    """Removes a tree that untrusted commands filled; all of them must be dead. Raises OSError when something stays.
 
-    def again(function: Callable[[str], object], path: str, _: object) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(path), stat.S_IRWXU)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, stat.S_IRWXU)
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                function(path)
+    Any depth: folders are moved up before they are emptied, where a recursion would run out of stack or descriptors.
+    Folders whose rights the command took away are opened again.
+    """
+    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(top, stat.S_IRWXU)
+        fresh = itertools.count()
+        while names := os.listdir(top):
+            for name in names:
+                if _is_folder(name, top):
+                    _raise_children(name, top, fresh)
+                    os.rmdir(name, dir_fd=top)
+                else:
+                    os.unlink(name, dir_fd=top)
+    finally:
+        os.close(top)
+    folder.rmdir()
 
-    shutil.rmtree(folder, onerror=again)
+
+def _raise_children(name: str, top: int, fresh: Iterator[int]) -> None:
+    """Empties the folder ``name`` of ``top``: unlinks its files, moves its folders into ``top`` under fresh names."""
+    os.chmod(name, stat.S_IRWXU, dir_fd=top)
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    try:
+        for child in os.listdir(folder):
+            if not _is_folder(child, folder):
+                os.unlink(child, dir_fd=folder)
+                continue
+            os.chmod(child, stat.S_IRWXU, dir_fd=folder)  # moving a folder writes its ".." entry
+            while True:
+                try:
+                    os.rename(child, f".removed-{next(fresh)}", src_dir_fd=folder, dst_dir_fd=top)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                        raise
+    finally:
+        os.close(folder)
+
+
+def _is_folder(name: str, parent: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
 @contextmanager
