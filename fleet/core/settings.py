@@ -1,0 +1,182 @@
+"""Settings: frozen groups, resolved built-in < operator < tenant < repository.
+
+Operator and tenant may set anything. A repository may only tighten: a value above the floor that the layers before
+it set is refused with its line and that floor (I22). Pure: the text comes from the adapters.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import msgspec
+
+from fleet.core.errors import UsageError
+from fleet.core.ticket import TicketLimits
+
+
+class SettingsError(UsageError):
+    """A settings file is wrong; the message names the file, the line, and what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapSettings:
+    """How much may happen at once. ``tickets``: live attempts of the fleet, ``per_repo`` and ``per_tenant`` of one.
+
+    ``open_pull_requests``: the fleet's own, per repository; people review no faster because more are open.
+    """
+
+    tickets: int = 4
+    per_repo: int = 2
+    per_tenant: int = 4
+    open_pull_requests: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisionSettings:
+    """Seconds. ``lost_after``: silence after which a worker counts as dead. ``claim_within``: for an unclaimed start."""
+
+    lost_after: float = 30.0
+    claim_within: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """``tiers``: which kinds of sandbox may be used, best first. Bytes and counts are per command."""
+
+    tiers: tuple[str, ...] = ("bubblewrap", "landlock")
+    memory_bytes: int = 2 * 1024**3
+    processes: int = 256
+    disk_bytes: int = 4 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Celery concurrency per queue. Gates use a core each; attempts mostly wait."""
+
+    agents: int = 4
+    gates: int = 2
+    publish: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HomeSettings:
+    """``forge_port``: of the local forge, 0 = any free one, kept from then on. ``idle_minutes``: then it stops itself.
+
+    ``durability``: ``ledger``, or ``forge`` to accept a store that may forget (tickets are rebuilt from the forge).
+    """
+
+    forge_port: int = 0
+    idle_minutes: float = 30.0
+    durability: str = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    caps: CapSettings = field(default_factory=CapSettings)
+    limits: TicketLimits = field(default_factory=TicketLimits)
+    supervision: SupervisionSettings = field(default_factory=SupervisionSettings)
+    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
+    workers: WorkerSettings = field(default_factory=WorkerSettings)
+    home: HomeSettings = field(default_factory=HomeSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One settings text. ``name`` is how people know it: ``fleet.toml``, ``the environment``, ``.fleet.toml``."""
+
+    name: str
+    text: str
+
+    def table(self) -> dict[str, Any]:
+        try:
+            return tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{self.name} is not valid TOML: {error}.", "Correct that line.") from error
+
+    def line_of(self, group: str, key: str) -> int:
+        """The 1-based line of ``[group] key``, 0 when it cannot be told."""
+        inside = ""
+        for number, line in enumerate(self.text.splitlines(), 1):
+            header = re.match(r"\s*\[([^\]]+)\]", line)
+            if header:
+                inside = header[1].strip()
+            if re.match(rf"\s*{re.escape(key)}\s*=", line) and inside == group:
+                return number
+            if re.match(rf"\s*{re.escape(group)}\.{re.escape(key)}\s*=", line) and not inside:
+                return number
+        return 0
+
+
+def resolve(operator: Layer | None = None, tenant: Layer | None = None, repo: Layer | None = None) -> Settings:
+    """Raises SettingsError. Of the repository's text only ``[limits]`` is read here; gates and policy are elsewhere."""
+    settings = Settings()
+    for layer in (operator, tenant):
+        if layer is not None:
+            settings = apply(settings, layer)
+    return settings if repo is None else replace(settings, limits=tighten(settings.limits, repo))
+
+
+def apply(settings: Settings, layer: Layer) -> Settings:
+    """``settings`` with every key that ``layer`` names."""
+    groups = {one.name: getattr(settings, one.name) for one in fields(Settings)}
+    for group, values in layer.table().items():
+        if group not in groups or not isinstance(values, dict):
+            raise _unknown(layer, "", group, groups)
+        groups[group] = _merged(groups[group], values, layer, group)
+    return Settings(**groups)
+
+
+def tighten(floor: TicketLimits, repo: Layer) -> TicketLimits:
+    """The repository's ``[limits]`` over ``floor``; each may only go down."""
+    values = repo.table().get("limits", {})
+    merged: TicketLimits = _merged(floor, values if isinstance(values, dict) else {}, repo, "limits")
+    for one in fields(TicketLimits):
+        asked, allowed = getattr(merged, one.name), getattr(floor, one.name)
+        if asked > allowed:
+            line = repo.line_of("limits", one.name)
+            raise SettingsError(
+                f"{repo.name}, line {line}: limits.{one.name} = {asked} is looser than the operator's {allowed}.",
+                f"A repository may only tighten: write {allowed} or less.",
+            )
+    return merged
+
+
+def _merged(group: Any, values: Mapping[str, Any], layer: Layer, name: str) -> Any:
+    assert is_dataclass(group)
+    known = {one.name for one in fields(group)}
+    for key in values:
+        if key not in known:
+            raise _unknown(layer, name, key, known)
+    try:
+        return msgspec.convert({**msgspec.to_builtins(group), **values}, type(group))
+    except msgspec.ValidationError as error:
+        key = str(error).rpartition("$.")[2].strip("`") if "$." in str(error) else next(iter(values), "")
+        line = layer.line_of(name, key.split("[")[0])
+        raise SettingsError(f"{layer.name}, line {line}: {name}.{key}: {error}.", "Correct that value.") from error
+
+
+def _unknown(layer: Layer, group: str, key: str, known: Any) -> SettingsError:
+    near = difflib.get_close_matches(key, sorted(known), 1)
+    line = layer.line_of(group, key)
+    where = f", line {line}" if line else ""
+    what = f"{group}.{key}" if group else f"[{key}]"
+    hint = f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(sorted(known))}."
+    return SettingsError(f"{layer.name}{where}: there is no setting {what}.", hint)
+
+
+def from_environment(env: Mapping[str, str]) -> Layer | None:
+    """``FLEET_CAPS_TICKETS=8`` is ``[caps] tickets = 8``; None when no variable names a setting."""
+    settings = Settings()
+    lines: list[str] = []
+    for group in fields(Settings):
+        for key in fields(getattr(settings, group.name)):
+            value = env.get(f"FLEET_{group.name}_{key.name}".upper())
+            if value is not None:
+                text = value if re.fullmatch(r"-?[\d.]+|true|false|\[.*\]", value) else f'"{value}"'
+                lines.append(f"{group.name}.{key.name} = {text}")
+    return Layer("the environment", "\n".join(lines)) if lines else None
