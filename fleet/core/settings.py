@@ -38,7 +38,7 @@ class CapSettings:
 
 @dataclass(frozen=True, slots=True)
 class SupervisionSettings:
-    """Seconds. ``lost_after``: silence after which a worker counts as dead. ``claim_within``: for an unclaimed start."""
+    """Seconds. ``lost_after``: silence that counts as death. ``claim_within``: for an attempt that nobody takes."""
 
     lost_after: float = 30.0
     claim_within: float = 300.0
