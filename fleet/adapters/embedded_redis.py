@@ -359,6 +359,8 @@ class EmbeddedRedis:
             "maxmemory-policy": "noeviction",
             "protected-mode": "yes",
             "activerehashing": "no",
+            # WAITAOF is answered once per tick: 20 ms instead of 100 ms, for 0.2 % of a core more when idle.
+            "hz": "50",
         }
         quoted = {name: '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"' for name, path in files.items()}
         return "".join(f"{name} {value}\n" for name, value in {**settings, **quoted}.items())

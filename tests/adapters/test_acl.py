@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -184,3 +185,20 @@ def test_the_file_holds_no_password_and_ends_with_the_default_user_off() -> None
     assert "secret-of" not in text
     assert text.startswith("user default off")
     assert all("nopass" not in rules(role) for role in Role)
+
+
+@pytest.mark.invariant("I3")
+def test_the_ledgers_own_scripts_run_in_their_role_only(clients: dict[Role, FleetRedis]) -> None:
+    lease, begin = redis_client.load_lua("lease"), redis_client.load_lua("begin")
+    owned = ["fleet:{s07}:owner", "fleet:{s07}:epoch"]
+    assert clients[S].register_script(lease)(keys=owned, args=["me", 60_000]) == [1, 1]
+    effect, ticket = "demo-1-abc:start:1:0:0", "demo-1-abc"
+    clients[S].hset("fleet:{s07}:outbox", effect, "order")
+    begun = ["fleet:{s07}:begun:agents", "fleet:{s07}:outbox", "fleet:{s07}:cancelled"]
+    order = [effect, ticket, "me", "0"]
+    for role in (P, G, N, H, M):
+        assert not allowed(partial(clients[role].register_script(begin), keys=begun, args=order))
+    assert clients[T].register_script(begin)(keys=begun, args=order) == 1
+    other = ["fleet:{s08}:owner", "fleet:{s08}:epoch"]
+    for role in (A, T, P, G, N, H, M):
+        assert not allowed(partial(clients[role].register_script(lease), keys=other, args=["x", 1000]))
