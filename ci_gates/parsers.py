@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ci_gates.plain import clean
 from ci_gates.runs import Diagnostic, Health, Report, TestResult, TestStatus
 
 _MYPY_LINE = re.compile(
@@ -105,7 +106,7 @@ def _mypy_lines(output: Output) -> Iterator[Diagnostic]:
         if line and line["kind"] == "error":
             code = _MYPY_CODE.search(line["message"])
             message = line["message"][: code.start()] if code else line["message"]
-            path = _relative(line["path"], output.root)
+            path = _relative(clean(line["path"]), output.root)
             yield Diagnostic(path, int(line["line"][:9]), code["code"] if code else "misc", _text(message))
 
 
@@ -148,7 +149,7 @@ def _relative(path: str, root: str) -> str:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("not a text")
-    return value[:_LONGEST]
+    return clean(value[:_LONGEST])
 
 
 def _number(value: Any) -> int:

@@ -9,6 +9,7 @@ import ast
 import json
 import posixpath
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,8 +44,9 @@ _CI = re.compile(
     r"|\.drone\.yml|\.woodpecker(?:\.ya?ml|/.*)|azure-pipelines.*\.ya?ml|bitbucket-pipelines\.yml|Jenkinsfile|\.ci/.*"
     r"|appveyor\.yml|\.appveyor\.yml|\.cirrus\.yml|(?:\.github/|docs/)?CODEOWNERS|\.github/dependabot\.ya?ml"
 )
-# A module of such a name at an import root would be taken for the tool.
-_SHADOWS = re.compile(r"(?:src/)?(?:pytest|_pytest|pluggy|ruff|mypy|pyright|coverage|unittest|hypothesis)(?:\.py|/.*)")
+# An added module of such a name at an import root would be taken for the tool or for Python's own.
+_SHADOWED = frozenset({"pytest", "_pytest", "pluggy", "ruff", "mypy", "pyright", "coverage", "hypothesis"})
+_SHADOWED |= sys.stdlib_module_names - {"test", "this", "antigravity"}
 _REQUIREMENTS = re.compile(
     r"(?:.*/)?(?:[\w.-]*requirements[\w.-]*|constraints)\.(?:txt|in)|requirements/[\w.-]+\.(?:txt|in)"
 )
@@ -72,9 +74,14 @@ def _steers(edit: Edit) -> str:
         return ""
     if _WHOLE.fullmatch(edit.path) and not _same_python(edit):
         return "this file steers the gates"
-    if edit.added and _SHADOWS.fullmatch(edit.path):
-        return "a module of this name would be taken for a tool of the gates"
+    if edit.added and _shadows(edit.path):
+        return "a module of this name would be taken for one of Python's own or for a tool of the gates"
     return ""
+
+
+def _shadows(path: str) -> bool:
+    first, _, rest = path.removeprefix("src/").partition("/")
+    return first.removesuffix(".py") in _SHADOWED if not rest else first in _SHADOWED and rest == "__init__.py"
 
 
 def _same_python(edit: Edit) -> bool:

@@ -81,6 +81,8 @@ def pytest_collection_modifyitems(session: Any, config: Any, items: list[Any]) -
         items[:] = [item for item in items if item.nodeid in wanted]
         if dropped:
             config.hook.pytest_deselected(items=dropped)
+    if _State.recorder is None and not hasattr(config, "workerinput"):
+        return  # a second run of pytest in the same command: its status alone speaks
     canaries = _canaries(session)
     half = len(canaries) // 2
     items[:0] = canaries[:half]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ci_gates.canary import Canary
+from ci_gates.plain import clean
 from ci_gates.runs import Health, Report, TestResult, TestStatus
 
 COLLECTION = "(collection)"
@@ -61,7 +62,7 @@ def _hear(heard: _Heard, body: bytes, canary: Canary) -> str:
             case "items":
                 heard.collected = sum(canary.stem not in item for item in record["ids"])
             case "collect":
-                _worst(heard, f"{_id(record)} {COLLECTION}".lstrip(), TestStatus.FAILED, str(record["text"]))
+                _worst(heard, f"{_id(record)} {COLLECTION}".lstrip(), TestStatus.FAILED, clean(str(record["text"])))
             case "test":
                 _test(heard, record, canary)
             case "end":
@@ -89,7 +90,7 @@ def _test(heard: _Heard, record: dict[str, Any], canary: Canary) -> None:
     else:
         return  # "rerun" of a plugin: the last try has a record of its own
     if record["when"] == "call" or status is not TestStatus.PASSED:
-        _worst(heard, name, status, str(record["text"]))
+        _worst(heard, name, status, clean(str(record["text"])))
 
 
 def _worst(heard: _Heard, name: str, status: TestStatus, text: str) -> None:
@@ -99,7 +100,7 @@ def _worst(heard: _Heard, name: str, status: TestStatus, text: str) -> None:
 
 
 def _id(record: dict[str, Any]) -> str:
-    return str(record["id"])[:_LONGEST_ID]
+    return clean(str(record["id"])[:_LONGEST_ID])
 
 
 def _conclude(heard: _Heard, canary: Canary, exit_code: int, last_words: str) -> Report:

@@ -6,10 +6,12 @@ Missing, unknown, cut off or forged is never a pass (I5): ``conclude`` takes the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ci_gates import baseline
 from ci_gates.baseline import Comparison
+from ci_gates.edits import Breach
+from ci_gates.plain import clean
 from ci_gates.plan import POLICY
 from ci_gates.policy import PolicyResult
 from ci_gates.runs import Health, Run
@@ -46,7 +48,7 @@ class Settled:
 
     outcome: Outcome
     summary: str
-    comparison: Comparison = Comparison()
+    comparison: Comparison = field(default_factory=Comparison)
 
 
 def settle(spec: GateSpec, base: Run | None, head: Run, renames: Mapping[str, str] | None = None) -> Settled:
@@ -167,13 +169,17 @@ def no_test_ran(settled: Settled, allowed: bool) -> Settled:
 
 def policy_settled(result: PolicyResult) -> Settled:
     hard = (*result.refused, *result.asks)
-    findings = tuple(Finding(one.path, one.line, one.code, one.message) for one in hard)
+    findings = tuple(_breach(one) for one in hard)
     told = [one for one in result.breaches if one not in hard]
-    notes = _list([Finding(one.path, one.line, one.code, one.message) for one in told])
+    notes = _list([_breach(one) for one in told])
     if not hard:
         return Settled(Outcome.PASSED, f"nothing against it{'; told' + notes if notes else ''}")
     who = "refused" if result.refused else "a person must allow it"
     return Settled(Outcome.FAILED, f"{who}{_list(findings)}", Comparison(findings))
+
+
+def _breach(one: Breach) -> Finding:
+    return Finding(clean(one.path), one.line, one.code, clean(one.message))
 
 
 def conclude(
