@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet.core.errors import TemporaryError
 from fleet.forge import refs
+from fleet.forge.body import read_body
 from fleet.forge.deliver import Deliverer
 from fleet.forge.errors import ApiError
 from fleet.forge.git_http import GitEndpoint
@@ -94,17 +95,6 @@ class _Api:
         if self._settings.verb_log is not None and reply.verb:
             self._settings.verb_log(VerbSeen(reply.login, reply.verb, reply.repo, reply.status))
         return Response(reply.body, reply.status, reply.headers)
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises ApiError 413 past ``limit`` bytes."""
-    parts, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise ApiError(413, "Payload too large")
-        parts.append(chunk)
-    return b"".join(parts)
 
 
 class _Guard:

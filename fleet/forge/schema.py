@@ -75,6 +75,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
   id INTEGER PRIMARY KEY, hook_id INTEGER NOT NULL REFERENCES hooks ON DELETE CASCADE, guid TEXT NOT NULL,
   event TEXT NOT NULL, action TEXT, body BLOB NOT NULL, redelivery INTEGER NOT NULL,
   phase TEXT NOT NULL CHECK (phase IN ('waiting', 'sending', 'over')),
-  status TEXT NOT NULL, status_code INTEGER NOT NULL, response TEXT NOT NULL, duration REAL NOT NULL, delivered_at TEXT NOT NULL);
+  status TEXT NOT NULL, status_code INTEGER NOT NULL, response TEXT NOT NULL,
+  duration REAL NOT NULL, delivered_at TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS deliveries_waiting ON deliveries (id) WHERE phase = 'waiting';
 """

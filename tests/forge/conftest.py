@@ -31,7 +31,13 @@ def git(cwd: Path, *args: str, check: bool = True, env: dict[str, str] | None = 
     import os
 
     done = subprocess.run(
-        ["git", *args], cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=60
+        ["git", *args],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     if check and done.returncode != 0:
         raise AssertionError(f"git {args}: {done.stderr}")

@@ -161,7 +161,9 @@ def _json(body: bytes) -> Any:
     if not body.strip():
         return None
     try:
-        return json.loads(body)
+        data = json.loads(body)
+        json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate is no text and could not be stored
+        return data
     except (ValueError, RecursionError):
         raise ApiError(400, "Problems parsing JSON") from None
 
