@@ -59,6 +59,11 @@ def hide_memory() -> None:
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def show_memory() -> None:
+    """Undoes ``hide_memory`` in a child, which could otherwise not look at its own descriptors."""
+    _prctl(_PR_SET_DUMPABLE, 1)
+
+
 def forget(keep: Iterable[int]) -> None:
     """Makes every inherited descriptor but 0–2 and ``keep`` harmless (I7: the parent's connections are not ours).
 
@@ -91,6 +96,13 @@ def kill_below(root: int, clock: Clock, seconds: float = 10.0) -> bool:
         if clock.monotonic() > deadline:
             return False
         clock.sleep(0.01)
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL to ``pid`` and everything below it, once, without waiting."""
+    for each in (pid, *(row.pid for row in procfs.descendants(pid))):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(each, signal.SIGKILL)
 
 
 def reap() -> tuple[int, ...]:

@@ -20,7 +20,7 @@ class Job:
     """What an agent is given. ``digest``: why the attempt before this one failed, empty for the first.
 
     ``read_only``: folders that its commands must see besides the workspace and the environment (the mirror).
-    ``poll``: to be called at least every second; commands of the supervisor arrive through it, at ``tell`` and ``stop``.
+    ``poll``: to be called at least every second; commands arrive through it, at ``tell`` and ``stop``.
     ``limits.seconds`` is what is left of the attempt's time.
     """
 
