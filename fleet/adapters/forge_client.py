@@ -186,7 +186,7 @@ class HubClient:
         return user.login == self._login if self._login is not None else user.type == "Bot"
 
     def _repo(self, repo: str) -> HubRepository:
-        return self._hub.get_repo(repo, lazy=True)
+        return self._hub.get_repo(repo)
 
     def _pull(self, repo: str, pull: HubPull) -> ForgePull:
         return ForgePull(

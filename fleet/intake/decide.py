@@ -1,0 +1,98 @@
+"""Whether a request becomes a new ticket, and which. Pure: same request and record, same answer (I2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fleet.core import criteria
+from fleet.core.errors import UsageError
+from fleet.core.ticket import DEFAULT_TENANT, Ticket, TicketLimits, branch_name, text_hash, ticket_id
+from fleet.core.view import TicketView
+from fleet.intake.text import IssueText
+
+_REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,98}/[A-Za-z0-9_.-]{1,100}")
+_GENERATIONS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks for: an issue that exists at the forge, its text, and how to work on it."""
+
+    repo: str
+    number: int
+    text: IssueText
+    base: str
+    agent: str
+    requested_by: str
+    tenant: str = DEFAULT_TENANT
+    limits: TicketLimits = field(default_factory=TicketLimits)
+    local_path: str = ""
+    allow_no_tests: bool = False
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewTicket:
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class SameTicket:
+    """The issue already is an open ticket: nothing is accepted, everybody watches the same one."""
+
+    ticket: Ticket
+
+
+Decision = NewTicket | SameTicket
+
+
+def decide(request: Request, known: Callable[[str], TicketView | None], now: float) -> Decision:
+    """``known`` looks a ticket id up; ``now`` in Unix seconds. Raises UsageError for a request that names nothing.
+
+    Generations are counted by asking for each id in turn: they are deterministic and without gaps.
+    """
+    _check(request)
+    for generation in range(1, _GENERATIONS):
+        view = known(ticket_id(request.tenant, request.repo, request.number, generation))
+        if view is None:
+            return NewTicket(_ticket(request, generation, now))
+        if not view.state.terminal:
+            return SameTicket(view.ticket)
+    raise UsageError(f"{request.repo}#{request.number} was a ticket too often.", "Open a new issue.")
+
+
+def _check(request: Request) -> None:
+    if not _REPO.fullmatch(request.repo):
+        raise UsageError(f"{request.repo[:80]!r} is not a repository.", "Name it as owner/name.")
+    if request.number < 1:
+        raise UsageError(f"{request.number} is not the number of an issue.")
+    if not request.agent.strip():
+        raise UsageError("No agent is named.", 'Give one, for example --agent "command:ruff check --fix .".')
+    if not request.base.strip():
+        raise UsageError("No base branch is named.", "Give one with --base.")
+
+
+def _ticket(request: Request, generation: int, now: float) -> Ticket:
+    title, body = request.text.title, request.text.body
+    return Ticket(
+        id=ticket_id(request.tenant, request.repo, request.number, generation),
+        tenant=request.tenant,
+        repo=request.repo,
+        number=request.number,
+        generation=generation,
+        title=title,
+        body=body,
+        text_hash=text_hash(title, body),
+        base=request.base,
+        branch=branch_name(request.number, generation, title),
+        agent=request.agent.strip(),
+        requested_by=request.requested_by,
+        accepted_at=now,
+        criteria=criteria.parse(body),
+        limits=request.limits,
+        local_path=request.local_path,
+        allow_no_tests=request.allow_no_tests,
+        priority=request.priority,
+    )
