@@ -16,7 +16,11 @@ LAST_RESORT = "/var/tmp"
 
 
 class SetUpError(Exception):
-    """One sentence that says what happened and what to do."""
+    """One sentence that says what happened and what to do; ``exit_code`` 2 when the machine lacks what must be there."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def disk_full(folder: str) -> str:
@@ -94,7 +98,7 @@ def main(names: list[str]) -> int:
             make_all(missing)
     except SetUpError as error:
         print(f"fleet: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
     print("\n".join(folders.values()))

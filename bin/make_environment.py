@@ -103,7 +103,8 @@ def _check_venv(python: str) -> None:
     except ImportError:
         raise SetUpError(
             f"{python} comes without its venv module; "
-            "install it (Debian, Ubuntu: apt install python3-venv) or put uv on PATH."
+            "install it (Debian, Ubuntu: apt install python3-venv) or put uv on PATH.",
+            exit_code=2,
         ) from None
 
 

@@ -172,7 +172,7 @@ def test_no_venv_module_names_the_package(tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['ensurepip'] = None\n"
         "import environment, make_environment\n"
         "try: make_environment.make(sys.argv[2], 'core')\n"
-        "except environment.SetUpError as error: print(error)\n"
+        "except environment.SetUpError as error: print(error.exit_code, error)\n"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-c", program, str(ROOT / "bin"), str(tmp_path / "env")],
@@ -181,6 +181,7 @@ def test_no_venv_module_names_the_package(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
+    assert done.stdout.startswith("2 ")
     assert "comes without its venv module; install it (Debian, Ubuntu: apt install python3-venv)" in done.stdout
     assert not (tmp_path / "env").exists()
 
