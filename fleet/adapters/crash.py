@@ -23,6 +23,10 @@ POINTS: tuple[str, ...] = (
     "attempt.before_stopped",
     "attempts.before_start",
     "attempts.after_start",
+    "publisher.begun",
+    "publisher.pushed",
+    "publisher.pr_created",
+    "publisher.before_told",
 )
 
 _asked: list[str] = []
