@@ -16,7 +16,7 @@ LAST_RESORT = "/var/tmp"
 
 
 class SetUpError(Exception):
-    """One sentence that says what happened and what to do; ``exit_code`` 2 when the machine lacks what must be there."""
+    """One sentence: what happened, what to do. ``exit_code`` is 2 when the machine lacks what must be there, else 1."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
