@@ -62,7 +62,7 @@ class Flower:
             port=0,
             url_file=self.url_file,
         )
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), **extra}
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **extra}
         with (folder / "flower.log").open("wb") as log:
             self.process = subprocess.Popen(self.argv, env=env, stdout=log, stderr=log)
         assert eventually(self.url_file.exists, 30), (folder / "flower.log").read_text()
