@@ -72,26 +72,28 @@ def open_sandbox(
     scratch: Path,
     clock: Clock,
     slot_uid: int | None = None,
+    slot_gid: int | None = None,
     allow: Sequence[Tier] = REAL_TIERS,
     system: SystemFacts | None = None,
 ) -> Sandbox:
     """The best allowed tier whose hostile probe finds no way out.
 
     ``scratch``: a folder of the fleet that the sandbox's user may enter; it holds private temporary folders and proofs.
+    ``slot_gid``: the group of all slots, by which a slot's user may enter the fleet's folders; None: ``slot_uid``.
     Raises ParkError(no_sandbox) with the one command that mends it; InternalError when asked to run as root.
     """
     facts = system or detect()
-    uid, _ = base.identity(slot_uid)
+    uid, _ = base.identity(slot_uid, slot_gid)
     proofs = probe.ProofCache(scratch, facts)
     reports = []
     for report in probe_tiers(facts):
         if report.tier not in allow:
             continue
         if report.available:
-            sandbox = build(report.tier, facts, scratch=scratch, clock=clock, slot_uid=slot_uid)
+            sandbox = build(report.tier, facts, scratch=scratch, clock=clock, slot_uid=slot_uid, slot_gid=slot_gid)
             if proofs.known(report.tier, uid):
                 return sandbox
-            proof = probe.prove(sandbox, scratch, slot_uid)
+            proof = probe.prove(sandbox, scratch, slot_uid, slot_gid)
             if proof.holds:
                 proofs.remember(report.tier, uid)
                 return sandbox
@@ -101,14 +103,26 @@ def open_sandbox(
     raise _no_sandbox(reports)
 
 
-def build(tier: Tier, facts: SystemFacts, *, scratch: Path, clock: Clock, slot_uid: int | None) -> Sandbox:
+def build(
+    tier: Tier,
+    facts: SystemFacts,
+    *,
+    scratch: Path,
+    clock: Clock,
+    slot_uid: int | None,
+    slot_gid: int | None = None,
+) -> Sandbox:
     """The sandbox of ``tier`` without its proof: for ``open_sandbox`` and the tests alone."""
     if tier is Tier.BUBBLEWRAP:
         if facts.bwrap is None:
             raise InternalError("The bubblewrap tier needs the program bwrap.", INSTALL_BWRAP)
-        return BubblewrapSandbox(bwrap=facts.bwrap, machine=facts.machine, clock=clock, slot_uid=slot_uid)
+        return BubblewrapSandbox(
+            bwrap=facts.bwrap, machine=facts.machine, clock=clock, slot_uid=slot_uid, slot_gid=slot_gid
+        )
     if tier is Tier.LANDLOCK:
-        return LandlockSandbox(machine=facts.machine, scratch=scratch, clock=clock, slot_uid=slot_uid)
+        return LandlockSandbox(
+            machine=facts.machine, scratch=scratch, clock=clock, slot_uid=slot_uid, slot_gid=slot_gid
+        )
     raise InternalError(f"The tier {tier.value} is not built here.")
 
 

@@ -57,8 +57,11 @@ def environment(spec: SandboxSpec, home: str, temporary: str) -> dict[str, str]:
     return fixed | dict(spec.env)
 
 
-def identity(slot_uid: int | None) -> tuple[int, int]:
-    """The uid and gid that commands get. Raises InternalError where that would be root or needs to be root."""
+def identity(slot_uid: int | None, slot_gid: int | None = None) -> tuple[int, int]:
+    """The uid and gid that commands get; ``slot_gid`` None: the same number as the uid.
+
+    Raises InternalError where that would be root or needs to be root.
+    """
     own = os.geteuid()
     if slot_uid is None or slot_uid == own:
         if own == 0:
@@ -68,7 +71,7 @@ def identity(slot_uid: int | None) -> tuple[int, int]:
         raise InternalError(f"The slot uid {slot_uid} is not an unprivileged user.")
     if own != 0:
         raise InternalError(f"Only root can start a sandbox as the uid {slot_uid}.")
-    return slot_uid, slot_uid
+    return slot_uid, slot_uid if slot_gid is None else slot_gid
 
 
 def rlimits(limits: Limits, tasks: int) -> dict[str, int]:

@@ -49,12 +49,21 @@ class BubblewrapSandbox:
         process_tree="PID namespace: its end is the end of every process in it",
     )
 
-    def __init__(self, *, bwrap: str, machine: str, clock: Clock, slot_uid: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        bwrap: str,
+        machine: str,
+        clock: Clock,
+        slot_uid: int | None = None,
+        slot_gid: int | None = None,
+    ) -> None:
         self.bwrap = bwrap
         self.slot_uid = slot_uid
         self._machine = machine
         self._clock = clock
-        self._uid, self._gid = base.identity(slot_uid)
+        self._uid, self._gid = base.identity(slot_uid, slot_gid)
+        self.slot_gid = None if slot_uid is None else self._gid
 
     @property
     def tier(self) -> Tier:
@@ -234,7 +243,7 @@ def _start(
         start_new_session=True,
         umask=0o022,
         user=slot,
-        group=slot,
+        group=sandbox.slot_gid,
         extra_groups=None if slot is None else [],
     )
 

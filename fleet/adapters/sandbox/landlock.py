@@ -48,12 +48,20 @@ class LandlockSandbox:
         ),
     )
 
-    def __init__(self, *, machine: str, scratch: Path, clock: Clock, slot_uid: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        machine: str,
+        scratch: Path,
+        clock: Clock,
+        slot_uid: int | None = None,
+        slot_gid: int | None = None,
+    ) -> None:
         self._machine = machine
         self._scratch = scratch
         self._clock = clock
         self._slot = slot_uid
-        self._uid, self._gid = base.identity(slot_uid)
+        self._uid, self._gid = base.identity(slot_uid, slot_gid)
 
     @property
     def tier(self) -> Tier:

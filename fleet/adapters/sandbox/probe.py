@@ -36,9 +36,9 @@ class Proof:
     breaches: tuple[str, ...] = ()
 
 
-def prove(sandbox: Sandbox, scratch: Path, slot_uid: int | None) -> Proof:
+def prove(sandbox: Sandbox, scratch: Path, slot_uid: int | None, slot_gid: int | None = None) -> Proof:
     """Runs the hostile script. Never raises for a sandbox that does not work: that is an answer."""
-    uid, gid = base.identity(slot_uid)
+    uid, gid = base.identity(slot_uid, slot_gid)
     base.check_reachable(scratch, uid, gid)
     with private_folder(scratch, "probe-", mode=0o711) as folder:
         return _attack(sandbox, folder, uid, gid)
