@@ -17,7 +17,7 @@ from fleet.adapters.slots import Slot
 from fleet.core.codec import CodecError, decode, encode, encode_event
 from fleet.core.commands import Command, CommandKind
 from fleet.core.environment import Environments, Prepared
-from fleet.core.errors import ParkError
+from fleet.core.errors import FleetError, ParkError
 from fleet.core.events import (
     AgentStarted,
     AttemptFailed,
@@ -71,13 +71,15 @@ class Loop:
         self._tools = tools
         self._link = link
         self._agent: Agent | None = None
-        self._cancelled = False
 
     def run(self) -> None:
         """A boundary: every error becomes an AttemptFailed with its class."""
         try:
             self._say(self._work())
+        except FleetError as error:
+            self._say(failure_of(error))
         except Exception as error:
+            # A bug of ours: the log of the attempt host gets the traceback.
             self._say(failure_of(error))
             raise
 

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fleet.adapters.environments.service import resolve_env
 from fleet.core.commands import Command
 from fleet.core.errors import InternalError, UsageError
 from fleet.core.events import AttemptFailed, EventData, ToolFinished, ToolStarted
@@ -83,7 +84,7 @@ class CommandAgent:
         return SandboxSpec(
             argv=self._argv,
             workspace=job.workspace,
-            env=dict(job.prepared.env),
+            env=resolve_env(job.prepared, job.sandbox.inside(job.workspace)),
             path=job.prepared.path,
             read_only=(*job.prepared.read_only, *job.read_only),
             limits=job.limits,
