@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,12 @@ class Box:
 
 @pytest.fixture
 def ground() -> Iterator[Ground]:
+    with new_ground() as one:
+        yield one
+
+
+@contextmanager
+def new_ground() -> Iterator[Ground]:
     area = Path(tempfile.mkdtemp(prefix="fleet-sandbox-test-", dir="/tmp"))
     area.chmod(0o755)
     for name in ("scratch", "workspace", "outside", "toolchain"):
@@ -110,6 +116,12 @@ def open_box(tier: Tier, ground: Ground) -> Box:
 
 @pytest.fixture
 def targets(ground: Ground) -> Iterator[dict[str, Any]]:
+    with new_targets(ground) as one:
+        yield one
+
+
+@contextmanager
+def new_targets(ground: Ground) -> Iterator[dict[str, Any]]:
     """What the attacks aim at. Everything belongs to the command's own uid."""
     marker = os.urandom(8).hex()
     secret = ground.outside / "secret"

@@ -1,4 +1,4 @@
-"""Attacks, run alone inside a sandbox: ``python -I -S -c <this text> <name> <targets as JSON>``.
+"""Attacks, run alone inside a sandbox: ``python -I -S -c <this text> <name or "all"> <targets as JSON>``.
 
 An attack that raises or returns False was held. Anything else prints BREACH. Targets live outside the workspace and
 belong to the uid of the command, so that only the sandbox stands between them.
@@ -171,7 +171,8 @@ def read_any_environment(t: Targets) -> object:
         if name.isdigit() and int(name) != os.getpid():
             try:
                 with open(f"/proc/{name}/environ", "rb") as handle:
-                    if t["marker"].encode() in handle.read():
+                    text = handle.read()
+                    if t["marker"].encode() in text or t["canary"].encode() in text:
                         return True
             except OSError:
                 continue
@@ -423,14 +424,29 @@ def inherited_environment(t: Targets) -> object:
 ATTACKS: dict[str, Attack] = {**FILES, **PROCESSES, **SOCKETS, **RIGHTS}
 
 
-def main() -> None:
-    name, targets = sys.argv[1], json.loads(sys.argv[2])
+def attempt(name: str, targets: Targets) -> str:
     try:
         held = ATTACKS[name](targets) is False
         said = "returned False"
     except (OSError, ValueError) as error:
         held, said = True, repr(error)
-    print(f"HELD {said}" if held else "BREACH")
+    return f"{name} HELD {said}" if held else f"{name} BREACH"
+
+
+def main() -> None:
+    """One attack, or ``all`` of them, each in a process and a folder of its own."""
+    chosen, targets = sys.argv[1], json.loads(sys.argv[2])
+    if chosen != "all":
+        print(attempt(chosen, targets))
+        return
+    for name in ATTACKS:
+        if os.fork() == 0:
+            signal.alarm(8)
+            os.mkdir(name)
+            os.chdir(name)
+            print(attempt(name, targets), flush=True)
+            os._exit(0)
+        os.wait()
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.sandbox.conftest import CORPUS, Box, Ground, unsandboxed
+from tests.sandbox.conftest import CORPUS, Ground, new_ground, new_targets, open_box, tiers, unsandboxed
 from tests.sandbox.corpus import ATTACKS, NO_CONTROL
 
 YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
@@ -18,26 +19,48 @@ NEEDS_NAMESPACES = {"new_user_namespace", "new_network_namespace", "clone_user_n
 MADE_BY_THE_PARENT = {"read_parent_environment"}
 
 
-def _attack(box: Box, name: str, targets: dict[str, Any]) -> str:
-    # the canaries stand where a careless sandbox would pass them on: our environment and an inheritable descriptor
-    result = box.py(CORPUS.read_text(), name, json.dumps(targets), read_only=(Path(targets["toolchain"]),))
-    return result.stdout.decode() + result.stderr.decode()
+@dataclass(frozen=True)
+class Battle:
+    """What the corpus said of each attack, and what was found outside afterwards."""
+
+    said: dict[str, str]
+    outside: dict[str, str]
+    toolchain: list[str]
+    marker: str
+
+
+@pytest.fixture(scope="module", params=tiers())
+def battle(request: pytest.FixtureRequest) -> Battle:
+    """The whole corpus in one command of the tier. The canaries stand where a careless sandbox would pass them on."""
+    with new_ground() as ground, new_targets(ground) as targets, pytest.MonkeyPatch.context() as patch:
+        box = open_box(request.param, ground)
+        patch.setenv("CANARY", targets["canary"])
+        leak = os.open(targets["secret"], os.O_RDONLY)
+        os.set_inheritable(leak, True)
+        try:
+            tools = (Path(targets["toolchain"]),)
+            result = box.py(CORPUS.read_text(), "all", json.dumps(targets), read_only=tools)
+        finally:
+            os.close(leak)
+        assert result.ok, result
+        return Battle(
+            said=dict(line.split(" ", 1) for line in result.stdout.decode().splitlines()),
+            outside={path.name: path.read_text() for path in ground.outside.iterdir()},
+            toolchain=os.listdir(targets["toolchain"]),
+            marker=targets["marker"],
+        )
 
 
 @pytest.mark.invariant("I9")
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attack_is_held(box: Box, targets: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CANARY", targets["canary"])
-    leak = os.open(targets["secret"], os.O_RDONLY)
-    os.set_inheritable(leak, True)
-    try:
-        said = _attack(box, name, targets)
-    finally:
-        os.close(leak)
-    assert said.startswith("HELD"), said
-    assert Path(targets["secret"]).read_text() == targets["marker"]
-    assert sorted(os.listdir(targets["outside"])) == ["secret"]
-    assert os.listdir(targets["toolchain"]) == []
+def test_attack_is_held(battle: Battle, name: str) -> None:
+    assert battle.said[name].startswith("HELD"), battle.said[name]
+
+
+@pytest.mark.invariant("I9")
+def test_nothing_outside_was_touched(battle: Battle) -> None:
+    assert battle.outside == {"secret": battle.marker}
+    assert battle.toolchain == []
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS.keys() - NO_CONTROL - MADE_BY_THE_PARENT))
@@ -47,4 +70,4 @@ def test_control_attack_succeeds_without_a_sandbox(ground: Ground, targets: dict
         return
     said = unsandboxed(ground, name, targets)
     allowed = {"BREACH", "HELD"} if name in NEEDS_NAMESPACES else {"BREACH"}
-    assert said.split()[0] in allowed, said
+    assert said.split()[1] in allowed, said

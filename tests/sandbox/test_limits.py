@@ -142,6 +142,15 @@ def test_death_by_signal_and_a_missing_program_are_told_apart(box: Box) -> None:
     missing = box.run("no-such-program")
     assert (killed.ending, killed.exit_code) == (Ending.SIGNALED, 139)
     assert (missing.ending, missing.exit_code) == (Ending.NOT_FOUND, 127)
+    assert (box.ground.workspace / "text").write_text("no program") > 0
+    closed = box.run("./text")
+    assert (closed.ending, closed.exit_code) == (Ending.NOT_FOUND, 126)
+
+
+def test_words_that_the_kernel_does_not_take(box: Box) -> None:
+    for result in (box.run("echo", "x" * 200_000), box.run("true", env={"BIG": "x" * 200_000})):
+        assert (result.ending, result.exit_code) == (Ending.NOT_FOUND, 126)
+        assert b"too long" in result.stderr
 
 
 def test_workspace_environment_path_and_read_only_folders(box: Box) -> None:

@@ -266,7 +266,7 @@ def test_an_ordinary_user_opens_both_tiers(ground: Ground) -> None:
     wanted = [report.tier.value for report in probe_tiers() if report.available]
     program, _ = ground.python()
     done = subprocess.run(
-        [program, "-B", "-c", script, str(ground.scratch), *wanted],
+        ["/bin/sh", "-c", 'ulimit -n 300; exec "$@"', "sh", program, "-B", "-c", script, str(ground.scratch), *wanted],
         cwd=ground.area,
         env={"PYTHONPATH": str(ground.area)},
         user=61234,

@@ -165,7 +165,7 @@ def _landlock_report(facts: SystemFacts) -> TierReport:
 def _mend_after_probe(tier: Tier, facts: SystemFacts) -> str:
     # the settings looked right and still it failed: inside a container only its owner can allow user namespaces
     if tier is Tier.BUBBLEWRAP and facts.landlock_abi < MIN_LANDLOCK:
-        return "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (in a container: allow user namespaces)"
+        return "docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined ..."
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from fleet.adapters.sandbox.facts import CLEAN_PATH
 from fleet.core.errors import InternalError
-from fleet.core.sandbox import Limits, SandboxSpec
+from fleet.core.sandbox import Ending, Limits, SandboxResult, SandboxSpec
 
 MEMORY_SLACK = 4  # one process may hold a quarter more than the tree before the kernel refuses it
 TASK_SLACK = 8  # bwrap's own two processes and the moment between two polls
+
+_WORD_BYTES = 128 * 1024  # MAX_ARG_STRLEN with pages of 4 KiB
+_WORDS_BYTES = 1_800_000  # a quarter of the usual stack, with room for the fixed environment
 
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -76,13 +80,32 @@ def identity(slot_uid: int | None, slot_gid: int | None = None) -> tuple[int, in
 
 def rlimits(limits: Limits, tasks: int) -> dict[str, int]:
     """Limits that the kernel holds for each process (``nproc``: threads of the uid), by the names of prlimit(1)."""
-    return {
+    wanted = {
         "core": 1,  # 0 would still start a core_pattern program of the host; 1 starts none and writes none
         "data": limits.memory_bytes + limits.memory_bytes // MEMORY_SLACK,
         "fsize": limits.disk_bytes,
         "nofile": limits.open_files,
         "nproc": tasks,
     }
+    # an unprivileged process may not go above the hard limit that the fleet itself was started with
+    hard = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1] for name in wanted}
+    return {
+        name: value if hard[name] == resource.RLIM_INFINITY else min(value, hard[name])
+        for name, value in wanted.items()
+    }
+
+
+def too_long(spec: SandboxSpec) -> bool:
+    """Whether the kernel would not take the words and the environment."""
+    words = [os.fsencode(word) for word in spec.argv]
+    words += [os.fsencode(f"{name}={value}") for name, value in spec.env.items()]
+    return any(len(word) >= _WORD_BYTES for word in words) or sum(len(word) + 9 for word in words) > _WORDS_BYTES
+
+
+def not_taken(spec: SandboxSpec) -> SandboxResult:
+    """What a shell says of words that the kernel does not take."""
+    said = f"{spec.argv[0]}: Argument list too long\n".encode("utf-8", "surrogateescape")
+    return SandboxResult(Ending.NOT_FOUND, 126, b"", said, False, 0.0)
 
 
 def is_signal_status(code: int) -> bool:

@@ -24,6 +24,7 @@ WORKSPACE = Path("/workspace")
 PRLIMIT = "/usr/bin/prlimit"
 _TMPFS_BYTES = 256 * MIB
 _INNER_ID = 1000
+_TAKEN = ("/workspace", "/proc", "/dev")
 _FILES = {
     "/etc/passwd": b"box:x:1000:1000:box:/tmp/home:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "/etc/group": b"box:x:1000:\nnogroup:x:65534:\n",
@@ -86,12 +87,15 @@ class BubblewrapSandbox:
     ) -> SandboxResult:
         """See the port. The caller's thread starts and waits, because --die-with-parent follows the thread."""
         base.validate(spec, self._uid, self._gid)
+        _check_mounts(spec)
+        if base.too_long(spec):
+            return base.not_taken(spec)
         started = self._clock.monotonic()
         with ExitStack() as held:
             box = _Box(self, spec, self._clock, held)
             outcome = box.follow(on_output, should_stop)
             told = box.exit_code()
-        return _result(outcome, told, self._clock.monotonic() - started)
+        return _result(outcome, told, box.bwrap_status(), self._clock.monotonic() - started)
 
     def arguments(self, spec: SandboxSpec, files: dict[str, int], seccomp: int) -> list[str]:
         """The words of bwrap before the command. ``files`` maps a path inside to the descriptor with its content."""
@@ -181,6 +185,9 @@ class _Box:
                 if "exit-code" in told:
                     return int(told["exit-code"])
         return None
+
+    def bwrap_status(self) -> int:
+        return self._process.wait()
 
     def _first_process(self, held: ExitStack) -> tuple[int, int]:
         deadline = self._clock.monotonic() + _START_SECONDS
@@ -276,17 +283,28 @@ def _binds(spec: SandboxSpec) -> list[str]:
     return words
 
 
-def _result(outcome: Outcome, told: int | None, seconds: float) -> SandboxResult:
+def _result(outcome: Outcome, told: int | None, bwrap_status: int, seconds: float) -> SandboxResult:
     stdout, stderr = bytes(outcome.stdout), bytes(outcome.stderr)
     if outcome.ending is not None:
         code = 128 + signal.SIGKILL if told is None else told
         return SandboxResult(outcome.ending, code, stdout, stderr, outcome.truncated, seconds)
+    if told is None and bwrap_status < 0:  # somebody, such as the kernel short of memory, killed bwrap itself
+        code = 128 - bwrap_status
+        return SandboxResult(Ending.SIGNALED, code, stdout, stderr, outcome.truncated, seconds)
     if told is None:
         raise SetupFailed(stderr)
     if told in (126, 127) and stderr.startswith(b"prlimit: failed to execute "):
-        return SandboxResult(Ending.NOT_FOUND, 127, stdout, stderr, outcome.truncated, seconds)
+        return SandboxResult(Ending.NOT_FOUND, told, stdout, stderr, outcome.truncated, seconds)
     ending = Ending.SIGNALED if base.is_signal_status(told) else Ending.EXITED
     return SandboxResult(ending, told, stdout, stderr, outcome.truncated, seconds)
+
+
+def _check_mounts(spec: SandboxSpec) -> None:
+    for path in (*spec.read_only, *spec.writable):
+        if any(path.is_relative_to(taken) for taken in _TAKEN):
+            raise InternalError(
+                f"The folder {path} cannot appear in the sandbox, which has its own {path.parts[1]!r} there."
+            )
 
 
 def _readable(descriptor: int, seconds: float) -> bool:

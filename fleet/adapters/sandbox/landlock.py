@@ -82,6 +82,8 @@ class LandlockSandbox:
     ) -> SandboxResult:
         """See the port. The caller's thread starts and waits: the launcher's death signal follows the thread."""
         base.validate(spec, self._uid, self._gid)
+        if base.too_long(spec):
+            return base.not_taken(spec)
         started = self._clock.monotonic()
         with ExitStack() as held:
             temporary = self._temporary(held)
@@ -202,6 +204,6 @@ def _result(outcome: Outcome, told: tuple[str, int] | None, seconds: float) -> S
         said = stderr.decode("utf-8", "replace").strip() or "it said nothing"
         raise InternalError(f"The Landlock launcher could not confine the command: {said}.", "Run `fleet doctor`.")
     if kind == "missing":
-        return SandboxResult(Ending.NOT_FOUND, 127, stdout, stderr, outcome.truncated, seconds)
+        return SandboxResult(Ending.NOT_FOUND, code, stdout, stderr, outcome.truncated, seconds)
     ending = Ending.SIGNALED if base.is_signal_status(code) else Ending.EXITED
     return SandboxResult(ending, code, stdout, stderr, outcome.truncated, seconds)

@@ -130,7 +130,7 @@ class _Kernel:
 
 def _command(plan: Plan, kernel: _Kernel, guard: int, told: int) -> NoReturn:
     """In the child: confines itself, then becomes the command."""
-    kind = "setup"
+    kind, code = "setup", _FAILED
     try:
         os.setsid()
         kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -154,12 +154,14 @@ def _command(plan: Plan, kernel: _Kernel, guard: int, told: int) -> NoReturn:
         kind = "missing"
         os.execvpe(plan["argv"][0], plan["argv"], plan["env"])
     except FileNotFoundError as error:
+        code = 127 if kind == "missing" else _FAILED
         _say(2, f"{plan['argv'][0] if kind == 'missing' else error.filename}: not found\n")
     except OSError as error:
+        code = 126 if kind == "missing" else _FAILED
         _say(2, f"{plan['argv'][0]}: {error}\n")
     finally:
         _say(told, kind)
-        os._exit(127 if kind == "missing" else _FAILED)
+        os._exit(code)
 
 
 def _say(descriptor: int, text: str) -> None:
