@@ -10,6 +10,7 @@ from fleet.forge.db import Row
 from fleet.forge.errors import custom, invalid, not_found
 from fleet.forge.store import Repo, Tx
 
+MAX_DESCRIPTION = 140
 STATES = ("error", "failure", "pending", "success")
 RUN_STATES = ("queued", "in_progress", "completed")
 CONCLUSIONS = ("success", "failure", "neutral", "cancelled", "skipped", "timed_out", "action_required", "stale")
@@ -22,6 +23,8 @@ def add_status(tx: Tx, repo: Repo, sha: str, asked: dict[str, Any], creator_id: 
     state = asked.get("state")
     if state not in STATES:
         raise invalid("Status", "state")
+    if len(str(asked.get("description") or "")) > MAX_DESCRIPTION:
+        raise custom("Status", f"description is too long (maximum is {MAX_DESCRIPTION} characters)")
     row_id = tx.rows.run(
         "INSERT INTO statuses (repo_id, sha, state, context, description, target_url, creator_id, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

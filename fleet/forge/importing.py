@@ -62,6 +62,7 @@ class _Source:
     def __init__(self, store: ForgeStore, path: Path) -> None:
         self._git: Git = store.git
         self._path = path.resolve()
+        self._git_dir = ""
         self._home = store.root / f"import-{store.ids.hex(12)}"
         self._home.mkdir(mode=0o700)
         # A repository of another uid needs safe.directory in a settings *file*: the environment form does not reach
@@ -78,23 +79,17 @@ class _Source:
 
     def _read(self, *args: str) -> Completed:
         # fsmonitor and hooks of the person's settings are never run: nothing here looks at a work tree.
-        argv = (
-            self._git.program,
-            "-c",
-            "core.fsmonitor=false",
-            "-c",
-            "core.hooksPath=/dev/null",
-            "-C",
-            str(self._path),
-        )
-        return run((*argv, *args), cwd=self._home, env=self._env, timeout=60.0, check=False)
+        argv = (self._git.program, "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+        return run((*argv, "-C", str(self._path), *args), cwd=self._home, env=self._env, timeout=60.0, check=False)
 
     def find(self, branch: str, default: str) -> tuple[str, str]:
         """(commit id, branch name in the forge)."""
         if not self._path.is_dir() or not os.access(self._path, os.R_OK | os.X_OK):
             raise UsageError(f"{self._path} is not a folder that can be read.", "Give the path of a git repository.")
-        if self._read("rev-parse", "--git-dir").returncode != 0:
+        folder = self._read("rev-parse", "--path-format=absolute", "--git-common-dir")
+        if folder.returncode != 0:
             raise UsageError(f"{self._path} is not a git repository.", "Run git init and commit there first.")
+        self._git_dir = folder.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
         if self._read("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
             raise UsageError(
                 f"{self._path} is a shallow clone, which has no whole history to work on.",
@@ -103,11 +98,10 @@ class _Source:
         if branch == "HEAD":
             named = self._read("symbolic-ref", "--short", "--quiet", "HEAD")
             name = named.stdout.decode("utf-8", "replace").strip() or default
-            wanted = "HEAD"
+            done = self._read("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
         else:
-            name, wanted = branch, f"refs/heads/{branch}"
-        done = self._read("rev-parse", "--verify", "--quiet", "--end-of-options", f"{wanted}^{{commit}}")
-        sha = done.stdout.decode().split("\n")[-2] if done.stdout.endswith(b"\n") else ""
+            name, done = branch, self._read("show-ref", "--verify", "--hash", "--", f"refs/heads/{branch}")
+        sha = done.stdout.decode().strip()
         if done.returncode != 0 or not _HEX.match(sha):
             if self._read("rev-parse", "--verify", "--quiet", "HEAD").returncode != 0:
                 raise UsageError(f"{self._path} has no commit yet.", "Commit something there first.")
@@ -120,7 +114,7 @@ class _Source:
             return
         argv = bare.git.argv(
             bare.path, "-c", "protocol.version=2", "fetch", "--no-tags", "--no-write-fetch-head", "--no-auto-gc",
-            "--no-recurse-submodules", "--quiet", str(self._path), sha,
+            "--no-recurse-submodules", "--quiet", self._git_dir, sha,
         )  # fmt: skip
         done = run(argv, cwd=self._home, env=self._env, timeout=_SECONDS, check=False)
         if done.returncode != 0:

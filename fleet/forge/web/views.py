@@ -161,7 +161,8 @@ def _check_rows(view: View, found: Repo, sha: str) -> list[dict[str, Any]]:
         output = json.loads(run["output"])
         state = run["conclusion"] or run["status"]
         rows.append({"name": run["name"], "state": state, "title": output.get("title"), "url": run["details_url"],
-                     "summary": output.get("summary"), "text": output.get("text"), "at": run["completed_at"]})  # fmt: skip
+                     "summary": output.get("summary"), "text": output.get("text"),
+                     "at": run["completed_at"]})  # fmt: skip
     for one in checks.latest_statuses(view.tx, found, sha):
         rows.append({"name": one["context"], "state": one["state"], "title": one["description"],
                      "url": one["target_url"], "summary": None, "text": None, "at": one["created_at"]})  # fmt: skip
