@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from fleet.adapters.environments import legacy, locks, pyproject, requirements_txt
 from fleet.adapters.environments.manifest import Collector, Files, Manifest, Pin, Project, Rank
 from fleet.adapters.environments.requirements_txt import Found
+from fleet.core import gateconfig
 
 # What a repository's pytest settings need to start at all, and the package that brings it.
 _PLUGINS = (
@@ -33,9 +34,10 @@ def detect(files: Files) -> Manifest:
         except ValueError as error:
             into.problem(f"pyproject.toml is not TOML ({error}); it was left out.")
     into.project = pyproject.name_of(data) or _legacy_name(files, into)
-    pins, members = _locked(files, data, into, found)
+    asked = _configured(files, into, found)
+    pins, members = ([], set()) if asked else _locked(files, data, into, found)
     if not pins:
-        _ranges(files, data, into, found)
+        _ranges(files, data, into, found, asked)
         pins = found.pins
     _plugins(files, data, into, pins)
     return Manifest(
@@ -45,6 +47,19 @@ def detect(files: Files) -> Manifest:
         sources=tuple(into.sources),
         problems=tuple(into.problems),
     )
+
+
+def _configured(files: Files, into: Collector, found: Found) -> tuple[str, ...]:
+    """Notes the extras and groups of .fleet.toml; returns its requirements files, which then replace every guess."""
+    text = files.read(gateconfig.FILE) if gateconfig.FILE in files.names() else None
+    try:
+        wanted = gateconfig.parse(None if text is None else text.encode()).dependencies
+    except gateconfig.GateConfigError as error:
+        into.problem(str(error))
+        return ()
+    found.extras.update(wanted.extras)
+    found.groups.update(wanted.groups)
+    return wanted.requirements
 
 
 def _legacy_name(files: Files, into: Collector) -> str | None:
@@ -66,7 +81,7 @@ def _locked(files: Files, data: pyproject.Table, into: Collector, found: Found) 
     if "uv.lock" in files.names():
 
         def read_uv() -> None:
-            taken, folders = locks.uv(files.read("uv.lock") or "", data, into)
+            taken, folders = locks.uv(files.read("uv.lock") or "", data, into, found)
             pins.extend(taken)
             members.update(folders)
 
@@ -75,7 +90,7 @@ def _locked(files: Files, data: pyproject.Table, into: Collector, found: Found) 
 
         def read_poetry() -> None:
             own = Collector(project=into.project)
-            pyproject.read(files, data, own, Found())
+            pyproject.read(files, data, own, Found(extras=found.extras, groups=found.groups))
             wished = [Requirement(wish.text) for wish in own.wishes]
             pins.extend(locks.poetry(files.read("poetry.lock") or "", data, wished, into))
 
@@ -83,12 +98,13 @@ def _locked(files: Files, data: pyproject.Table, into: Collector, found: Found) 
     return pins, members
 
 
-def _ranges(files: Files, data: pyproject.Table, into: Collector, found: Found) -> None:
+def _ranges(files: Files, data: pyproject.Table, into: Collector, found: Found, asked: tuple[str, ...]) -> None:
     names = files.names()
     # First, since `-e .[test]` and tox's extras say which extras count.
-    for path in requirements_txt.candidates(names):
+    for path in asked or requirements_txt.candidates(names):
         if path not in into.sources:
-            requirements_txt.read(files, path, requirements_txt.rank_of(path), into, found)
+            rank = Rank.RUNTIME if asked else requirements_txt.rank_of(path)
+            requirements_txt.read(files, path, rank, into, found)
     for path, read in (("tox.ini", legacy.tox), ("setup.cfg", legacy.setup_cfg)):
         text = files.read(path) if path in names else None
         if text is not None:

@@ -5,8 +5,10 @@ pip gets names, versions and hashes that this package wrote; never a repository'
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -222,12 +224,10 @@ def _wheels(folder: Path) -> tuple[Path, ...]:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of the regular files below ``folder``; files that vanish meanwhile do not count."""
+    """Bytes of the files below ``folder``; what vanishes meanwhile does not count."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            facts = path.lstat()
-        except OSError:
-            continue
-        total += facts.st_size
+    for here, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(here, name)).st_size
     return total

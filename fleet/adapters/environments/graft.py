@@ -7,7 +7,7 @@ hashes the fleet's lock names.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from fleet.adapters.environments.kit import Kit
+from fleet.adapters.environments.manifest import Wish
 
 _SHEBANG_LIMIT = 120
 _SCRIPT = "import sys\nfrom {module} import {attr}\nif __name__ == '__main__':\n    sys.exit({attr}())\n"
@@ -62,6 +63,20 @@ def _commands(distribution: Distribution, venv: Path) -> None:
         script = venv / "bin" / entry.name
         script.write_text(shebang(venv / "bin" / "python") + _SCRIPT.format(module=entry.module, attr=entry.attr))
         script.chmod(0o755)
+
+
+def served_by_pytest(kit: Kit, wishes: Sequence[Wish]) -> bool:
+    """Whether the fleet's own pytest is all that ``wishes`` ask for, so that nothing need be fetched."""
+    offered = distributions(kit.tools / kit.lib)
+    parts = {name: offered[name].version for name, _ in _closure(offered, "pytest") if name in offered}
+    return all(_served(Requirement(wish.text), parts) for wish in wishes)
+
+
+def _served(wanted: Requirement, parts: Mapping[str, str]) -> bool:
+    if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        return True
+    version = parts.get(canonicalize_name(wanted.name))
+    return version is not None and not wanted.extras and wanted.specifier.contains(version)
 
 
 def shebang(python: Path) -> str:

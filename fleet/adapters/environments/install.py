@@ -32,7 +32,7 @@ FLAGS = (
 
 def make_venv(kit: Kit, venv: Path, gid: int, wheels: Sequence[Path], rooms: Rooms, own: str | None) -> tuple[str, ...]:
     """Makes ``venv`` with ``wheels`` and a pytest. Returns problems; raises TemporaryError."""
-    run([str(kit.interpreter), "-I", "-m", "venv", "--without-pip", str(venv)], cwd="/", env=HOST_ENV)
+    bare_venv(kit, venv)
     problems: list[str] = []
     if wheels:
         asked = venv.parent / "wheels.txt"
@@ -50,6 +50,11 @@ def make_venv(kit: Kit, venv: Path, gid: int, wheels: Sequence[Path], rooms: Roo
     _write_new(site / "fleet.pth", _PTH.encode())
     take_over(venv, os.geteuid(), gid)
     return tuple(problems)
+
+
+def bare_venv(kit: Kit, venv: Path) -> None:
+    """An empty environment of the fleet's Python, without pip and without the system's packages."""
+    run([str(kit.interpreter), "-I", "-m", "venv", "--without-pip", str(venv)], cwd="/", env=HOST_ENV)
 
 
 def pip_install(

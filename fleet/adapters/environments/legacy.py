@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from fleet.adapters.environments import requirements_txt
 from fleet.adapters.environments.manifest import Collector, Files, Rank, inside, quoted
-from fleet.adapters.environments.requirements_txt import Found, is_test_group, lines
+from fleet.adapters.environments.requirements_txt import Found, lines
 
 _CONDITION = re.compile(r"^[\w{},!.*-]+:\s*\S")
 
@@ -43,7 +43,7 @@ def setup_cfg(files: Files, text: str, into: Collector, found: Found) -> None:
     into.add_all(lines(parser.get("options", "tests_require", fallback="")), Rank.TEST, "setup.cfg")
     if parser.has_section("options.extras_require"):
         for extra, wanted in parser.items("options.extras_require"):
-            if is_test_group(extra) or extra in found.extras:
+            if found.wants_extra(extra):
                 into.add_all(lines(wanted), Rank.DEV if extra == "dev" else Rank.TEST, f"setup.cfg, extra {extra}")
 
 
@@ -64,7 +64,7 @@ def setup_py(text: str, into: Collector, found: Found) -> None:
     extras = _literal(arguments.get("extras_require"), known)
     if isinstance(extras, dict):
         for extra, wanted in extras.items():
-            if isinstance(extra, str) and (is_test_group(extra) or extra in found.extras):
+            if isinstance(extra, str) and (found.wants_extra(extra)):
                 _strings(wanted, f"extra {extra}", Rank.DEV if extra == "dev" else Rank.TEST, into)
 
 

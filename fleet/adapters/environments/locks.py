@@ -14,7 +14,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from fleet.adapters.environments.manifest import Collector, Pin, address_problem, applies, inside, quoted
 from fleet.adapters.environments.pyproject import Table, listed, table
-from fleet.adapters.environments.requirements_txt import is_test_group
+from fleet.adapters.environments.requirements_txt import Found
 
 _LOCAL = ("editable", "virtual", "directory")
 
@@ -96,14 +96,14 @@ def _by_name(data: Table) -> dict[str, list[Table]]:
 # --- uv ---------------------------------------------------------------------------------------------------------
 
 
-def uv(text: str, pyproject: Table, into: Collector) -> tuple[list[Pin], set[str]]:
+def uv(text: str, pyproject: Table, into: Collector, found: Found) -> tuple[list[Pin], set[str]]:
     """Pins, and the folders of the workspace's own packages. Raises ValueError when it is no lock of uv's."""
     data = tomllib.loads(text)
     if data.get("version") != 1:
         raise ValueError(f"its version is {data.get('version')}, not 1")
     into.source("uv.lock")
     walk = Walk(_by_name(data), into)
-    groups = {name for name in listed(table(pyproject, "tool", "uv"), "default-groups") if isinstance(name, str)}
+    found.groups.update(str(name) for name in listed(table(pyproject, "tool", "uv"), "default-groups"))
     todo = [
         Edge(str(package["name"]))
         for package in listed(data, "package")
@@ -113,11 +113,11 @@ def uv(text: str, pyproject: Table, into: Collector) -> tuple[list[Pin], set[str
         edge = todo.pop()
         package = walk.take(edge)
         if package is not None:
-            todo += _uv_package(package, edge.extras, groups, walk)
+            todo += _uv_package(package, edge.extras, found, walk)
     return walk.pins, walk.members
 
 
-def _uv_package(package: Table, extras: frozenset[str], groups: set[str], walk: Walk) -> Iterator[Edge]:
+def _uv_package(package: Table, extras: frozenset[str], found: Found, walk: Walk) -> Iterator[Edge]:
     source = table(package, "source")
     local = next((str(source[kind]) for kind in _LOCAL if kind in source), None)
     if local is not None:
@@ -126,9 +126,9 @@ def _uv_package(package: Table, extras: frozenset[str], groups: set[str], walk: 
             walk.into.problem(f"uv.lock names {quoted(local)}, which lies outside the repository; it was left out.")
             return
         walk.members.add(folder)
-        extras = extras | {extra for extra in table(package, "optional-dependencies") if is_test_group(extra)}
+        extras = extras | {extra for extra in table(package, "optional-dependencies") if found.wants_extra(extra)}
         for group, entries in table(package, "dev-dependencies").items():
-            if is_test_group(group) or group in groups:
+            if found.wants_group(group):
                 yield from _uv_edges(entries)
     elif "registry" in source:
         files = ((_file_name(wheel), str(wheel.get("hash", ""))) for wheel in listed(package, "wheels"))

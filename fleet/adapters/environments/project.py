@@ -22,10 +22,10 @@ from fleet.adapters.slots import give
 from fleet.core.sandbox import MIB, SandboxResult, SandboxSpec
 
 _UNSUPPORTED = ("maturin", "mesonpy", "scikit_build_core", "skbuild")
-_VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
+_VERSION = re.compile(r"^Version:\s*(\S+)\s*$", re.MULTILINE)
 _TAG = re.compile(r"(\d+(?:\.\d+)+(?:[.-]?(?:a|b|rc|post|dev)\d*)?)$")
 _BUILT_FROM = re.compile(
-    r"\.(c|cc|cpp|h|hpp|pyx|pxd|toml|cfg|in|txt|md|rst)$|^setup\.py$|version|about|__init__\.py$", re.IGNORECASE
+    r"\.(c|cc|cpp|h|hpp|pyx|pxd|toml|cfg|in)$|^setup\.py$|requirements|version|about|__init__\.py$", re.IGNORECASE
 )
 _LITTER = re.compile(r"(^|/)(build|dist|\.eggs|[^/]+\.egg-info|__pycache__)(/|$)")
 _GENERATED_LIMIT = 64 * MIB
@@ -41,11 +41,14 @@ class Layer:
 
 
 def identity(project: Project, repo: BareRepo, blobs: Mapping[str, str]) -> list[str]:
-    """Everything that the built layer depends on; ``blobs`` are the commit's files."""
+    """Everything that the built layer depends on; ``blobs`` are the commit's files.
+
+    By the repository's name and not its path: agents see it by a mirror, gates by the store.
+    """
     inputs = [
         f"{path} {sha}" for path, sha in sorted(blobs.items()) if path.count("/") <= 2 and _BUILT_FROM.search(path)
     ]
-    return [str(repo.path), project.backend, *project.build_requires, *inputs]
+    return [repo.path.name, project.backend, *project.build_requires, *inputs]
 
 
 def supported(project: Project) -> str | None:
@@ -73,9 +76,12 @@ def version_hint(repo: BareRepo, commit: str) -> str:
 
 
 def build(
-    kit: Kit, repo: BareRepo, commit: str, venv: Path, folder: Path, rooms: Rooms, gid: int, read_only: tuple[Path, ...]
+    kit: Kit, repo: BareRepo, commit: str, base: Path, backend: Path, folder: Path, rooms: Rooms, gid: int
 ) -> Layer:
-    """Fills ``prefix`` (metadata, commands) and ``generated`` below ``folder``; ``folder/build`` holds the backend."""
+    """Fills ``prefix`` (metadata, commands) and ``generated`` below ``folder``.
+
+    ``base`` holds the dependencies, ``backend`` what builds; the sandbox reads both.
+    """
     prefix, generated = folder / "prefix", folder / "generated"
     for path in (prefix, generated):
         path.mkdir(mode=0o755)
@@ -85,10 +91,10 @@ def build(
         before = {entry.path for entry in repo.files(commit)}
         give(checkout, room.uid, room.gid)
         give(prefix, room.uid, room.gid)
-        done = _run(kit, venv, folder, checkout, version_hint(repo, commit), room, (*read_only, folder))
+        done = _run(kit, base, backend, prefix, checkout, version_hint(repo, commit), room)
         if done.ok:
             _collect(checkout, before, generated)
-    _mend_scripts(prefix / "bin", venv / "bin" / "python")
+    _mend_scripts(prefix / "bin", base / "venv" / "bin" / "python")
     take_over(prefix, os.geteuid(), gid)
     take_over(generated, os.geteuid(), gid)
     has_generated = any(generated.iterdir())
@@ -99,33 +105,22 @@ def build(
     return Layer((), f"{', '.join(named) or 'project'} built", has_generated)
 
 
-def _run(
-    kit: Kit, venv: Path, folder: Path, checkout: Path, version: str, room: Room, read_only: tuple[Path, ...]
-) -> SandboxResult:
+def _run(kit: Kit, base: Path, backend: Path, prefix: Path, checkout: Path, version: str, room: Room) -> SandboxResult:
+    python = base / "venv" / "bin" / "python"
     words = (*FLAGS, "--no-build-isolation", "--use-pep517", "--ignore-installed", "--no-compile")
     spec = SandboxSpec(
-        argv=(
-            str(venv / "bin/python"),
-            "-I",
-            str(kit.runner),
-            "install",
-            *words,
-            "--prefix",
-            str(folder / "prefix"),
-            "-e",
-            ".",
-        ),
+        argv=(str(python), "-I", str(kit.runner), "install", *words, "--prefix", str(prefix), "-e", "."),
         workspace=checkout,
         env={
             # Inherited by the build backend, which pip starts without -I.
-            "PYTHONPATH": str(folder / "build"),
+            "PYTHONPATH": str(backend),
             "SETUPTOOLS_SCM_PRETEND_VERSION": version,
             "PBR_VERSION": version,
             "POETRY_DYNAMIC_VERSIONING_BYPASS": version,
             "PDM_BUILD_SCM_VERSION": version,
         },
-        read_only=tuple(dict.fromkeys((*read_only, *kit.read_only, kit.runner.parent.parent))),
-        writable=(folder / "prefix",),
+        read_only=tuple(dict.fromkeys((base, backend, *kit.read_only, kit.runner.parent.parent))),
+        writable=(prefix,),
         limits=INSTALL,
     )
     return room.sandbox.run(spec)

@@ -77,10 +77,10 @@ def read(files: Files, data: Table, into: Collector, found: Found) -> None:
     before = len(into.wishes)
     _pep621(files, data, into, found)
     for group in table(data, "dependency-groups"):
-        if is_test_group(group):
+        if found.wants_group(group):
             rank = Rank.DEV if group == "dev" else Rank.TEST
             into.add_all(group_members(data, group), rank, f"pyproject.toml, group {group}")
-    _poetry(data, into)
+    _poetry(data, into, found)
     tool = table(data, "tool")
     into.add_all(listed(table(tool, "uv"), "dev-dependencies"), Rank.DEV, "pyproject.toml, tool.uv")
     for group, wanted in table(tool, "pdm", "dev-dependencies").items():
@@ -100,7 +100,7 @@ def _pep621(files: Files, data: Table, into: Collector, found: Found) -> None:
     into.add_all(listed(project, "dependencies"), Rank.RUNTIME, "pyproject.toml")
     extras = table(project, "optional-dependencies")
     for extra in extras:
-        if is_test_group(extra) or extra in found.extras:
+        if found.wants_extra(extra):
             rank = Rank.DEV if extra == "dev" else Rank.TEST
             into.add_all(_extra_members(extras, extra, into.project, ()), rank, f"pyproject.toml, extra {extra}")
     dynamic = table(data, "tool", "setuptools", "dynamic")
@@ -142,11 +142,11 @@ def group_members(data: Table, group: str, seen: tuple[str, ...] = ()) -> Iterat
             yield entry
 
 
-def _poetry(data: Table, into: Collector) -> None:
+def _poetry(data: Table, into: Collector, found: Found) -> None:
     poetry = table(data, "tool", "poetry")
     tables = [(table(poetry, "dependencies"), Rank.RUNTIME), (table(poetry, "dev-dependencies"), Rank.DEV)]
     for group, content in table(poetry, "group").items():
-        if is_test_group(group):
+        if found.wants_group(group):
             tables.append((table(content, "dependencies"), Rank.DEV if group == "dev" else Rank.TEST))
     for content, rank in tables:
         for name, wanted in content.items():

@@ -25,10 +25,19 @@ _DEPTH = 8
 
 @dataclass(slots=True)
 class Found:
-    """What the requirements files held besides wishes: pins with hashes and extras of the project itself."""
+    """What was found besides wishes: pins with hashes, and extras and groups of the project itself that are wanted."""
 
     pins: list[Pin] = field(default_factory=list)
     extras: set[str] = field(default_factory=set)
+    groups: set[str] = field(default_factory=set)
+
+    def wants_extra(self, name: str) -> bool:
+        """Whether the project's extra of this name holds what tests need, or was asked for."""
+        return is_test_group(name) or name in self.extras
+
+    def wants_group(self, name: str) -> bool:
+        """The same for a dependency group."""
+        return is_test_group(name) or name in self.groups
 
 
 def rank_of(path: str) -> Rank:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
 from fleet.adapters.environments import install, project
 from fleet.adapters.environments.detect import detect
-from fleet.adapters.environments.fetch import Fetched, IndexSettings, Pip, Refused, fetch_pins, fetch_wishes
+from fleet.adapters.environments.fetch import Fetched, IndexSettings, Pip, fetch_pins, fetch_wishes
+from fleet.adapters.environments.graft import served_by_pytest
 from fleet.adapters.environments.install import Rooms
 from fleet.adapters.environments.kit import RECIPE, Kit, kit_of
 from fleet.adapters.environments.manifest import Manifest, Project, Rank, Wish, wish_of
@@ -84,6 +86,8 @@ class PythonEnvironments:
     # --- the two layers ---------------------------------------------------------------------------------------
 
     def _dependencies(self, manifest: Manifest) -> Made:
+        if not manifest.pins and served_by_pytest(self._kit, manifest.wishes):
+            manifest = replace(manifest, wishes=())
         wishes = sorted(wish.text for wish in manifest.wishes)
         own = manifest.project.name if manifest.project else None
         relevant = own if own and (manifest.names or canonicalize_name(own) in _PYTEST_PARTS) else ""
@@ -101,8 +105,9 @@ class PythonEnvironments:
                 have = install.installed(self._kit, folder / "venv")
                 facts = (("packages", str(len(have))), ("pytest", have.get("pytest", "")))
                 _drop(folder, "wheels", "locked", "scratch", "wheels.txt")
-                how = "locked" if manifest.pins else "resolved"
-                self._store.finish(Made(folder, f"{len(have)} packages, {how}", (*fetched.problems, *problems), facts))
+                how = "by lock" if manifest.pins else "by ranges" if manifest.wishes else "the fleet's own pytest"
+                said = f"{len(have)} packages, {how}"
+                self._store.finish(Made(folder, said, (*fetched.problems, *problems), facts))
         return self._found(digest)
 
     def _fetch(self, manifest: Manifest, folder: Path) -> Fetched:
@@ -132,34 +137,46 @@ class PythonEnvironments:
         return self._found(digest)
 
     def _build(self, wanted: Project, repo: BareRepo, commit: str, base: Made, folder: Path) -> Made:
-        wishes, problems = _build_wishes(project.build_requires(wanted))
-        wheels = folder / "wheels"
-        refused: Refused | None = self._pip().download([wish.text for wish in wishes], wheels) if wishes else None
-        if refused is not None:
-            said = f"The project cannot be built, since its build requirements cannot be had ({refused.detail})."
+        backend = self._backend(project.build_requires(wanted))
+        if not backend.fact("ready"):
+            return Made(folder, "not built", backend.problems)
+        layer = project.build(
+            self._kit, repo, commit, base.folder, backend.folder / "site", folder, self._rooms, self._layout.slot_gid()
+        )
+        facts = (("generated", "yes" if layer.generated else ""), ("prefix", "yes"))
+        return Made(folder, layer.description, (*backend.problems, *layer.problems), facts)
+
+    def _backend(self, requires: Sequence[str]) -> Made:
+        """What builds, shared by every project that asks for the same: never seen by agents and gates."""
+        wishes, refused = _build_wishes(requires)
+        digest = self._digest("build", *sorted(wish.text for wish in wishes), *refused)
+        made = self._store.find(digest)
+        if made is not None:
+            return made
+        with self._store.making(digest) as folder:
+            if folder is not None:
+                self._store.finish(self._make_backend(wishes, refused, folder))
+        return self._found(digest)
+
+    def _make_backend(self, wishes: Sequence[Wish], problems: tuple[str, ...], folder: Path) -> Made:
+        wheels, site, venv = folder / "wheels", folder / "site", folder / "venv"
+        missing = self._pip().download([wish.text for wish in wishes], wheels) if wishes else None
+        if missing is not None:
+            said = f"The project cannot be built, since its build requirements cannot be had ({missing.detail})."
             return Made(folder, "not built", (*problems, said))
-        venv = base.folder / "venv"
-        backend = folder / "build"
-        backend.mkdir(mode=0o755)
+        install.bare_venv(self._kit, venv)
+        site.mkdir(mode=0o755)
         found = sorted(wheels.glob("*.whl"))
         for path in found:
             path.chmod(0o644)
-        read_only = (base.folder, folder, *self._kit.read_only)
-        words = ("--target", str(backend), "--no-compile", *map(str, found))
-        done = install.pip_install(self._kit, venv, words, backend, read_only, self._rooms, {})
-        take_over(backend, self._layout.uid, self._layout.slot_gid())
+        words = ("--target", str(site), *map(str, found))
+        done = install.pip_install(self._kit, venv, words, site, (folder, *self._kit.read_only), self._rooms, {})
+        take_over(site, self._layout.uid, self._layout.slot_gid())
+        _drop(folder, "wheels", "scratch", "venv")
         if not done.ok:
-            return Made(
-                folder,
-                "not built",
-                (*problems, f"The build requirements could not be installed: {install.tail(done)}."),
-            )
-        layer = project.build(
-            self._kit, repo, commit, venv, folder, self._rooms, self._layout.slot_gid(), (base.folder, folder)
-        )
-        _drop(folder, "wheels", "scratch", "build")
-        facts = (("generated", "yes" if layer.generated else ""), ("prefix", "yes"))
-        return Made(folder, layer.description, (*problems, *layer.problems), facts)
+            said = f"The build requirements could not be installed: {install.tail(done)}."
+            return Made(folder, "not built", (*problems, said))
+        return Made(folder, "build requirements", problems, (("ready", "yes"),))
 
     # --- helpers ----------------------------------------------------------------------------------------------
 
