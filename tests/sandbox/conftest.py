@@ -18,10 +18,18 @@ import pytest
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.sandbox import build, detect, probe, remove
 from fleet.core.sandbox import MIB, Limits, Sandbox, SandboxResult, SandboxSpec, Tier
+from tests.sandbox import corpus, corpus_files, corpus_reach
 
 SLOT = 61234  # a uid that nobody else on a test machine uses
 SMALL = Limits(memory_bytes=200 * MIB, processes=40, disk_bytes=50 * MIB, output_bytes=MIB, seconds=20.0)
-CORPUS = Path(__file__).with_name("corpus.py")
+CORPUS = (corpus, corpus_files, corpus_reach)
+
+
+def corpus_text() -> str:
+    """The corpus as one program that needs nothing but the standard library."""
+    lines = [line for part in CORPUS for line in Path(str(part.__file__)).read_text().splitlines()]
+    kept = [line for line in lines if not line.startswith(("from __future__", "from tests."))]
+    return "\n".join(["from __future__ import annotations", *kept, "main()"])
 
 
 def slot_uid() -> int | None:
@@ -177,7 +185,7 @@ def unsandboxed(ground: Ground, name: str, targets: dict[str, Any]) -> str:
     os.set_inheritable(keeper, True)
     try:
         done = subprocess.run(
-            [program, "-I", "-S", "-c", CORPUS.read_text(), name, json.dumps(targets)],
+            [program, "-I", "-S", "-c", corpus_text(), name, json.dumps(targets)],
             cwd=ground.workspace,
             env={"CANARY": targets["canary"]},
             user=slot_uid(),

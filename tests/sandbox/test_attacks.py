@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.conftest import CORPUS, Ground, new_ground, new_targets, open_box, tiers, unsandboxed
+from tests.sandbox.conftest import Ground, corpus_text, new_ground, new_targets, open_box, tiers, unsandboxed
 from tests.sandbox.corpus import ATTACKS, NO_CONTROL
 
 YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
@@ -39,7 +39,7 @@ def battle(request: pytest.FixtureRequest) -> Battle:
         os.set_inheritable(leak, True)
         try:
             tools = (Path(targets["toolchain"]),)
-            result = box.py(CORPUS.read_text(), "all", json.dumps(targets), read_only=tools)
+            result = box.py(corpus_text(), "all", json.dumps(targets), read_only=tools)
         finally:
             os.close(leak)
         assert result.ok, result

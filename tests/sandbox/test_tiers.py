@@ -278,6 +278,14 @@ def test_an_ordinary_user_opens_both_tiers(ground: Ground) -> None:
     assert done.stdout.decode().split() == wanted, done.stderr.decode()
 
 
+@pytest.mark.needs("bwrap")
+@pytest.mark.parametrize("folder", ["/proc/self", "/dev/shm"])
+def test_a_folder_that_the_sandbox_has_itself_cannot_be_shown(ground: Ground, folder: str) -> None:
+    box = open_box(Tier.BUBBLEWRAP, ground)
+    with pytest.raises(InternalError, match="of its own"):
+        box.sh("true", read_only=(Path(folder),))
+
+
 def test_loopback_inside_bubblewrap_is_its_own(ground: Ground) -> None:
     if not probe_tiers()[0].available:
         pytest.skip("no bubblewrap")

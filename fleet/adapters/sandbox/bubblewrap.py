@@ -302,9 +302,8 @@ def _result(outcome: Outcome, told: int | None, bwrap_status: int, seconds: floa
 def _check_mounts(spec: SandboxSpec) -> None:
     for path in (*spec.read_only, *spec.writable):
         if any(path.is_relative_to(taken) for taken in _TAKEN):
-            raise InternalError(
-                f"The folder {path} cannot appear in the sandbox, which has its own {path.parts[1]!r} there."
-            )
+            own = f"/{path.parts[1]}"
+            raise InternalError(f"The sandbox cannot show {path}, because it has a folder {own} of its own.")
 
 
 def _readable(descriptor: int, seconds: float) -> bool:
