@@ -6,6 +6,7 @@ Pure, except for the ignore rules, which ``BaseIgnores`` reads from the base com
 from __future__ import annotations
 
 import fnmatch
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,13 +52,15 @@ class BaseIgnores:
                 place = Path(folder, path)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
-            asked = b"\0".join(path.encode("utf-8", "surrogateescape") for path in paths) + b"\0"
+            # "./" keeps a name that begins with a colon from being read as pathspec magic.
+            asked = b"".join(b"./" + os.fsencode(path) + b"\0" for path in paths)
             args = (f"--work-tree={folder}", "check-ignore", "--no-index", "-z", "--stdin")
             # Relative names must be taken below the work tree, so git stands there.
-            done = self._mirror.call("-C", folder, *args, input=asked, check=False)
+            env = {"GIT_LITERAL_PATHSPECS": "0"}
+            done = self._mirror.call("-C", folder, *args, input=asked, env=env, check=False)
         if done.returncode not in (0, 1):
             raise InternalError(f"git could not apply the ignore rules: {done.stderr.decode('utf-8', 'replace')}")
-        return frozenset(name.decode("utf-8", "surrogateescape") for name in done.stdout.split(b"\0") if name)
+        return frozenset(os.fsdecode(name[2:]) for name in done.stdout.split(b"\0") if name)
 
 
 def _is_rules(path: str) -> bool:
