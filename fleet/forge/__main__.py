@@ -3,86 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import os
-import socket
 import sys
 from pathlib import Path
 
-import uvicorn
+from fleet.core.errors import FleetError
+from fleet.forge.server import serve
 
-from fleet.adapters.clock import SystemClock
-from fleet.adapters.ids import SystemIds
-from fleet.core.errors import FleetError, UsageError
-from fleet.forge.app import create_app
-from fleet.forge.settings import ForgeSettings, VerbLog, VerbSeen
-from fleet.forge.store import ForgeStore
-
-_GRACE_SECONDS = 5
-
-
-def bind(port: int) -> socket.socket:
-    """A loopback socket; ``port`` 0 picks a free one. Raises UsageError when it is taken."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.", "Choose another port."
-        ) from None
-    return listener
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """A reader sees the whole text or nothing."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    os.replace(fresh, path)
-
-
-def _verb_log(path: Path | None) -> VerbLog | None:
-    if path is None:
-        return None
-
-    def append(seen: VerbSeen) -> None:
-        with path.open("a") as out:
-            out.write(json.dumps(seen._asdict()) + "\n")
-
-    return append
-
-
-def serve(root: Path, port: int, url_file: Path | None, verb_log: Path | None = None) -> None:
-    """Serves until SIGTERM or SIGINT. ``url_file`` gets the base URL once the forge can be reached."""
-    listener = bind(port)
-    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    store = ForgeStore(root, SystemClock(), SystemIds())
-    app = create_app(ForgeSettings(store, base_url, verb_log=_verb_log(verb_log)))
-    config = uvicorn.Config(
-        app, log_level=logging.WARNING, access_log=False, server_header=False, lifespan="on",
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )  # fmt: skip
-    server = _Telling(config, base_url, url_file)
-    try:
-        server.run(sockets=[listener])
-    finally:
-        store.close()
-
-
-class _Telling(uvicorn.Server):
-    """Writes the address once the server has started, not before."""
-
-    def __init__(self, config: uvicorn.Config, base_url: str, url_file: Path | None) -> None:
-        super().__init__(config)
-        self._base_url = base_url
-        self._url_file = url_file
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self._url_file is not None:
-            write_atomically(self._url_file, f"{self._base_url}\n")
+__all__ = ["main", "serve"]
 
 
 def main(argv: list[str] | None = None) -> int:

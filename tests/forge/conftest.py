@@ -16,9 +16,9 @@ from github.Repository import Repository
 
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.ids import SystemIds
-from fleet.forge.__main__ import bind
 from fleet.forge.access import EVERYTHING
 from fleet.forge.app import create_app
+from fleet.forge.server import bind
 from fleet.forge.settings import ForgeSettings, VerbSeen
 from fleet.forge.store import ForgeStore
 from tests.support.wait import eventually

@@ -225,8 +225,8 @@ def test_numbers_of_lines() -> None:
         for one in lines_of("@@ -3,2 +3,2 @@ def f\n a\n-b\n+c\n\\ No newline at end")
     ]
     assert got == [
-        ("hunk", None, None, "@@ -3,2 +3,2 @@ def f"), ("same", 3, 3, "a"), ("del", 4, None, "b"), ("add", None, 4, "c"),
-        ("note", None, None, "No newline at end"),
+        ("hunk", None, None, "@@ -3,2 +3,2 @@ def f"), ("same", 3, 3, "a"), ("del", 4, None, "b"),
+        ("add", None, 4, "c"), ("note", None, None, "No newline at end"),
     ]  # fmt: skip
     assert views([]) == [] and PAGE_LINES > 0
 
