@@ -14,6 +14,8 @@ from fleet.core.view import TicketView
 VERSION = 1
 _FINDINGS = 200
 _LISTED = 500
+_TEXT = 500
+_CRITERIA = 50
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _TICKED = re.compile(r"`([^`]+)`")
 _CODE = re.compile(r"\b[A-Z]{1,5}\d{3,4}\b")
@@ -129,7 +131,7 @@ def build(
         files=change.files if change else len(paths),
         insertions=change.insertions if change else 0,
         deletions=change.deletions if change else 0,
-        criteria=tuple(criterion(wanted, gates, paths) for wanted in ticket.criteria),
+        criteria=tuple(criterion(wanted, gates, paths) for wanted in ticket.criteria[:_CRITERIA]),
         reproduced=reproduced,
         gates=gates,
         left_out=(change.left_out if change else ())[:_LISTED],
@@ -147,22 +149,22 @@ def replay_command(branch: str, head: str, base_sha: str) -> str:
 def criterion(wanted: Criterion, gates: Sequence[GateEvidence], paths: Sequence[str]) -> CriterionEvidence:
     """What shows it: tests that were red on base, diagnostics that are gone, files named and changed. Never a guess:
     a test counts when its name shares two telling words with the criterion or is named in it."""
-    shown = [f"test {test}" for gate in gates for test in gate.reproduced if _speaks_of(test, wanted.text)]
-    codes = set(_CODE.findall(wanted.text))
+    text = wanted.text[:_TEXT]
+    words, codes = _words(text), set(_CODE.findall(text))
+    tests = [test for gate in gates for test in gate.reproduced][:_LISTED]
+    shown = [f"test {test}" for test in tests if _speaks_of(test[-_TEXT:], text, words)]
     for gate in gates:
         gone = [finding.code for finding in gate.fixed if finding.code in codes]
         if gone and gate.passed and not gate.new:
             shown.append(f"gate {gate.name}: {len(gone)} × {', '.join(sorted(set(gone)))} gone")
-    named = {name.strip() for name in _TICKED.findall(wanted.text) if "." in name or "/" in name}
+    named = {name.strip() for name in _TICKED.findall(text) if "." in name or "/" in name}
     shown += [f"diff of {path}" for path in paths if any(path == name or path.endswith("/" + name) for name in named)]
     return CriterionEvidence(wanted.text, wanted.done, tuple(shown[:10]))
 
 
-def _speaks_of(test: str, text: str) -> bool:
+def _speaks_of(test: str, text: str, words: set[str]) -> bool:
     name = re.split(r"::|\.", test)[-1].split("[", 1)[0]
-    if name in text:
-        return True
-    return len(_words(name) & _words(text)) >= 2
+    return bool(name) and (name in text or len(_words(name) & words) >= 2)
 
 
 def _words(text: str) -> set[str]:

@@ -16,7 +16,7 @@ _CLOSING = re.compile(r"(?i)\b(close[sd]?|fix(?:e[sd])?|resolve[sd]?)(\s*:?\s+)(
 
 def visible(text: str, most: int) -> str:
     """One line of at most ``most`` characters; what is invisible or steers a terminal is written out (``\\u202e``)."""
-    line = " ".join(text.split()) if text.isascii() else re.sub(r"[ \t\r\n\f\v]+", " ", text).strip()
+    line = " ".join(text.split())
     shown = "".join(_written_out(c) if _is_hidden(c) else c for c in line[: most + 1])
     return shown if len(shown) <= most else shown[: most - 1].rstrip() + "…"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -29,8 +30,8 @@ from fleet.core.outbox import Outstanding
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Criterion, Ticket, shard_of, text_hash
 from fleet.core.view import TicketView
-from fleet.forge.__main__ import bind
 from fleet.forge.app import create_app
+from fleet.forge.server import bind
 from fleet.forge.settings import ForgeSettings, VerbSeen
 from fleet.forge.store import ForgeStore
 from fleet.publisher.plan import head_ref
@@ -97,6 +98,7 @@ class World:
     def __init__(self, root: Path, forge: RunningForge, redis: EmbeddedRedis) -> None:
         self.root = root
         self.forge = forge
+        self.server = redis
         self.redis: FleetRedis = connect(redis.ensure(), "admin", redis.password(Role.ADMIN))
         self.ledger = RedisLedger(self.redis)
         self.artifacts = FolderArtifacts(root / "artifacts")
@@ -233,7 +235,7 @@ class World:
 
     def told(self, ticket: str = "demo-1-abcdef01") -> list[Envelope]:
         """What the publisher said on its stream, oldest first."""
-        entries = self.redis.xrange(keys.inbound(ticket, Source.PUBLISHER))
+        entries: Any = self.redis.xrange(keys.inbound(ticket, Source.PUBLISHER))
         return [decode_event(fields[b"e"], Source.PUBLISHER) for _, fields in entries]
 
     def endings(self) -> list[Published | PublishFailed]:

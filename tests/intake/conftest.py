@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.adapters.acl import Role
+from fleet.adapters.clock import SystemClock
+from fleet.adapters.embedded_redis import EmbeddedRedis
+from fleet.adapters.ids import SystemIds
+from fleet.adapters.ledger import RedisLedger
+from fleet.adapters.redis_client import FleetRedis, connect
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    runtime = Path(tempfile.mkdtemp(prefix="fr-"))
+    server = EmbeddedRedis(tmp_path_factory.mktemp("home"), runtime, SystemClock(), SystemIds())
+    server.ensure()
+    yield server
+    server.stop()
+    shutil.rmtree(runtime, ignore_errors=True)
+
+
+@pytest.fixture
+def admin(redis_server: EmbeddedRedis) -> Iterator[FleetRedis]:
+    client = connect(redis_server.ensure(), "admin", redis_server.password(Role.ADMIN))
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def ledger(redis_server: EmbeddedRedis, admin: FleetRedis) -> Iterator[RedisLedger]:
+    """With the rights of intake and no others."""
+    client = connect(redis_server.ensure(), "intake", redis_server.password(Role.INTAKE))
+    yield RedisLedger(client)
+    client.close()
