@@ -159,3 +159,15 @@ def kill_group(pid: int) -> None:
 
 def _name(argv: tuple[str, ...]) -> str:
     return argv[0] if argv else "the program"
+
+
+def start_detached(argv: Sequence[str], env: Mapping[str, str], log: Path) -> int:
+    """Starts a long-lived program in a session of its own, its output appended to ``log``; answers its pid.
+
+    It outlives the caller. ``env`` is its whole environment.
+    """
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    return child.pid

@@ -1,0 +1,8 @@
+"""All commands in one place: importing a module registers its commands."""
+
+import fleet.cli.home_commands
+import fleet.cli.run
+import fleet.cli.tickets  # noqa: F401
+from fleet.cli.app import app
+
+__all__ = ["app"]

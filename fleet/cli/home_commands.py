@@ -1,0 +1,184 @@
+"""Commands about the fleet itself: up, down, status, doctor, clean, gates, service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleet.cli import doctor as checks
+from fleet.cli.app import OK, app, client, open_home, put_json, safe, say
+from fleet.core.errors import UsageError
+from fleet.core.states import State
+from fleet.local.client import Client
+from fleet.local.home import HostState, version
+
+Json = Annotated[bool, typer.Option("--json", help="JSON lines for scripts.")]
+
+
+@app.command()
+def up(
+    flower: Annotated[bool, typer.Option("--flower", help="Also start Flower behind a generated password.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start the fleet of this home in the background (or find it running)."""
+    fleet = client(quiet=as_json)
+    state = fleet.attach()
+    link = fleet.flower() if flower else ""
+    if as_json:
+        row = {"type": "fleet", "pid": state.pid, "forge": state.forge_url, "version": state.version}
+        put_json(row | ({"flower": link} if flower else {}))
+        return
+    print(f"fleet {state.version} runs in {fleet.home.layout.home} (pid {state.pid})")
+    print(f"forge   {fleet.page(state.forge_url)}")
+    if flower:
+        print(f"flower  {link}")
+    if not flower:
+        _limits(fleet)
+
+
+def _limits(fleet: Client) -> None:
+    """The defaults that bound what a run may cost, said before anything is spent."""
+    limits, caps = fleet.settings.limits, fleet.settings.caps
+    print(
+        f"limits  ${limits.usd:g}, {limits.model_calls} model calls, {limits.attempt_seconds / 60:g} min an attempt, "
+        f"{limits.attempts} attempts a ticket; {caps.tickets} tickets at once, {caps.per_repo} per repository, "
+        f"{caps.open_pull_requests} open pull requests per repository"
+    )
+
+
+@app.command()
+def down(as_json: Json = False) -> None:
+    """Stop the fleet of this home. Attempts are handed back and resume with the next `fleet up` or `fleet run`."""
+    fleet = client(quiet=as_json)
+    ran = fleet.down()
+    if as_json:
+        put_json({"type": "fleet", "stopped": ran})
+    else:
+        print("stopped" if ran else "no fleet was running in this home")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Say what runs, where, and how many tickets are in which state."""
+    fleet = client(quiet=True)
+    state = fleet.attach_if_running()
+    if state is None:
+        if as_json:
+            put_json({"type": "status", "running": False, "home": str(fleet.home.layout.home)})
+        else:
+            print(f"no fleet is running in {fleet.home.layout.home}; start it with `fleet up`")
+        return
+    counts = {one.value: 0 for one in State}
+    for view in fleet.ledger().views():
+        counts[view.state.value] += 1
+    _say_status(fleet, state, {name: count for name, count in counts.items() if count}, as_json)
+
+
+def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json: bool) -> None:
+    services = fleet.services()
+    if as_json:
+        put_json(
+            {
+                "type": "status",
+                "running": True,
+                "home": str(fleet.home.layout.home),
+                "pid": state.pid,
+                "version": state.version,
+                "forge": state.forge_url,
+                "store": state.store,
+                "services": services,
+                "tickets": counts,
+            }
+        )
+        return
+    print(f"fleet {state.version}  {fleet.home.layout.home}  (host pid {state.pid}, store {state.store})")
+    print(f"forge     {fleet.page(state.forge_url)}")
+    print("services  " + ", ".join(f"{name} {'runs' if up else 'DOWN'}" for name, up in services.items()))
+    tickets = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+    print(f"tickets   {tickets or 'none yet'}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check everything the fleet needs on this machine; each missing thing comes with the one command that mends it."""
+    home = open_home()
+    found = checks.examine(home)
+    for check in found:
+        if as_json:
+            put_json({"type": "check", **check.to_dict()})
+            continue
+        mark = {"ok": "✓", "note": "·", "bad": "✗"}[check.level]
+        print(f"{mark} {check.name:<12} {safe(check.says)}")
+        if check.mend:
+            print(f"  {'':<12} → {check.mend}")
+    raise typer.Exit(OK if all(check.level != "bad" for check in found) else 1)
+
+
+@app.command()
+def clean(
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Also prepared environments that were not used today.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Remove the whole home: tickets, forge, everything.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove what is no longer needed: leftovers of dead attempts, old logs; with --all the whole home."""
+    fleet = client()
+    home = fleet.home
+    if everything:
+        if fleet.attach_if_running() is not None:
+            raise UsageError("The fleet is running.", "Stop it with `fleet down` first.")
+        if not home.layout.home.exists():
+            print(f"{home.layout.home} does not exist; nothing to remove")
+            return
+        sure = yes or (sys.stdin.isatty() and typer.confirm(f"Remove {home.layout.home} with every ticket in it?"))
+        if not sure:
+            raise UsageError("Nothing was removed.", "Say --yes to remove the whole home.")
+        for folder in (home.layout.home, home.layout.work, home.layout.runtime):
+            shutil.rmtree(folder, ignore_errors=True)
+        print(f"removed {home.layout.home}")
+        return
+    home.make()
+    left = fleet.wiring.slots.sweep()
+    logs = [path for path in home.layout.logs.glob("*.log.1")]
+    for path in logs:
+        path.unlink()
+    freed = fleet.wiring.environments.prune(0) if cache else 0
+    print(f"swept {len(left)} slots, {len(logs)} old logs, {freed // 2**20} MiB of environments")
+
+
+@app.command()
+def gates(
+    path: Annotated[Path, typer.Argument(help="A checkout.")] = Path("."),
+    base: Annotated[str, typer.Option(help="What to compare with. Default: where the branch left main.")] = "",
+    worktree: Annotated[bool, typer.Option("--worktree", help="Include changes that are not committed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the gates of a checkout against its base, as the fleet would before it opens a pull request."""
+    from fleet.local.gating import check_checkout  # noqa: PLC0415 - the gates' code, which other commands do not need
+
+    raise typer.Exit(check_checkout(open_home(), path, base, worktree, as_json))
+
+
+@app.command(hidden=True)
+def service(name: Annotated[str, typer.Argument(help="Which service.")]) -> None:
+    """Run one service in the foreground: for Procfile runners and unit files."""
+    from fleet.local.main import run_service  # noqa: PLC0415
+
+    run_service(open_home(), name)
+
+
+@app.command("version")
+def show_version() -> None:
+    """Print the version."""
+    print(f"fleet {version()} (Python {sys.version.split()[0]}, uid {os.geteuid()})")
+
+
+__all__ = ["say"]

@@ -1,0 +1,152 @@
+"""Commands about tickets: ls, show, cancel, retry, open."""
+
+from __future__ import annotations
+
+import webbrowser
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fleet.cli.app import app, put_json, running, safe
+from fleet.cli.live import Printer
+from fleet.cli.run import watch
+from fleet.cli.wording import at_rest, result, why
+from fleet.core.errors import UsageError
+from fleet.core.events import CancelRequested, RetryRequested
+from fleet.core.states import State
+from fleet.core.view import TicketView
+
+Name = Annotated[str, typer.Argument(help="Ticket id, the beginning of one, or the issue's number.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines for scripts.")]
+
+
+@app.command("ls")
+def list_tickets(
+    every: Annotated[bool, typer.Option("--all", "-a", help="Also those that ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List tickets, newest first."""
+    ledger = running().ledger()
+    views = sorted(ledger.views(), key=lambda view: -view.ticket.accepted_at)
+    shown = [view for view in views if every or not view.state.terminal]
+    if as_json:
+        for view in shown:
+            put_json(result(view) | {"type": "ticket", "title": view.ticket.title, "issue": view.ticket.issue})
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("ticket", "state", "issue", "title", "why"):
+        table.add_column(column, overflow="fold")
+    for view in shown:
+        text = why(view, ledger.why(view.id))
+        state = view.state.value.replace("_", " ")
+        table.add_row(view.id, state, safe(view.ticket.issue), safe(view.ticket.title), safe(text))
+    Console().print(table if shown else "no tickets" if every else "no open tickets (see ended ones with --all)")
+
+
+@app.command()
+def show(
+    name: Name,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say why a ticket is where it is, then its evidence and its log."""
+    fleet = running()
+    view = fleet.find(name)
+    if follow:
+        raise typer.Exit(watch(fleet, view.id, as_json, ours=False))
+    ledger = fleet.ledger()
+    printer = Printer(as_json)
+    if not as_json:
+        _head(view, ledger.why(view.id), fleet.page(view.pull_request.url) if view.pull_request else "")
+    for _, event in ledger.log(view.id):
+        printer.event(event)
+    if as_json:
+        put_json(result(view))
+
+
+@app.command()
+def cancel(
+    name: Name,
+    why: Annotated[str, typer.Option("--why", help="Shown to people on the issue and the pull request.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Stop a ticket: nothing of it begins any more, and the fleet's own pull request is closed."""
+    fleet = running()
+    view = fleet.find(name)
+    if view.state.terminal:
+        raise UsageError(f"{view.id} has already ended ({view.state.value}).", "There is nothing to cancel.")
+    fleet.tell(view, CancelRequested("cli", why))
+    _await(fleet, view, State.CANCELLED)
+    _said(as_json, view, "cancelled")
+
+
+@app.command()
+def retry(name: Name, as_json: Json = False) -> None:
+    """Try a parked, rejected or escalated ticket once more; its counters go on."""
+    fleet = running()
+    view = fleet.find(name)
+    if view.state not in (State.PARKED, State.REJECTED, State.ESCALATED, State.BACKING_OFF):
+        raise UsageError(
+            f"{view.id} is {view.state.value.replace('_', ' ')}.",
+            "Only parked, rejected, escalated and waiting tickets are tried again.",
+        )
+    fleet.tell(view, RetryRequested("cli"))
+    _said(as_json, view, "queued again")
+
+
+@app.command("open")
+def open_page(
+    name: Annotated[str | None, typer.Argument(help="Ticket; without one the forge's first page.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser; --no-browser only prints the link.")] = True,
+) -> None:
+    """Open the pull request or issue of a ticket in the browser, and print its link."""
+    fleet = running()
+    path = ""
+    if name is not None:
+        view = fleet.find(name)
+        pull = view.pull_request
+        kind, number = ("pull", pull.number) if pull else ("issues", view.ticket.number)
+        path = f"/{view.ticket.repo}/{kind}/{number}"
+    link = fleet.page(fleet.wiring.forge_url + path)
+    print(link)
+    if browser and (fleet.home.env.get("DISPLAY") or fleet.home.env.get("WAYLAND_DISPLAY")):
+        webbrowser.open(link)
+
+
+def _head(view: TicketView, admission: str, link: str) -> None:
+    print(f"{view.id} is {view.state.value.replace('_', ' ')}: {safe(why(view, admission))}")
+    rows: list[tuple[str, Any]] = [
+        ("issue", f"{view.ticket.issue} “{view.ticket.title}” by {view.ticket.requested_by}"),
+        ("agent", view.ticket.agent),
+        ("base", f"{view.ticket.base} {view.base_sha[:12]}"),
+        ("attempts", f"{view.attempt} of {view.ticket.limits.attempts}"),
+        ("failures", ", ".join(f"{cause} {count}×" for cause, count in view.failures)),
+        ("sandbox", view.tier),
+        ("gated", view.head[:12]),
+        ("pull request", link),
+    ]
+    for label, value in rows:
+        if value:
+            print(f"  {label:<13} {safe(str(value))}")
+    for gate in view.gates:
+        print(f"  gate {gate.name:<8} {gate.outcome.replace('_', ' '):<12} {gate.seconds:6.1f} s  {safe(gate.summary)}")
+    print()
+
+
+def _await(fleet: Any, view: TicketView, wanted: State) -> None:
+    ledger, clock = fleet.ledger(), fleet.wiring.clock
+    until = clock.monotonic() + 10.0
+    while clock.monotonic() < until:
+        now = ledger.view(view.id)
+        if now is not None and (now.state is wanted or at_rest(now.state)):
+            return
+        clock.sleep(0.05)
+
+
+def _said(as_json: bool, view: TicketView, what: str) -> None:
+    if as_json:
+        put_json({"type": "told", "ticket": view.id, "what": what})
+    else:
+        print(f"{view.id} {what}")

@@ -1,0 +1,149 @@
+"""Events and views in words. Pure; everything that came from outside is made safe by the printer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fleet.core.events import (
+    AgentStarted,
+    AttemptFailed,
+    AttemptStarted,
+    ChangeReady,
+    Envelope,
+    EventsMissing,
+    FilesTouched,
+    GateFinished,
+    GatesFailed,
+    GatesStarted,
+    Note,
+    Published,
+    PublishFailed,
+    StateChanged,
+    TicketAccepted,
+    ToolFinished,
+    ToolStarted,
+    Withdrawn,
+    WorkspaceReady,
+)
+from fleet.core.states import State
+from fleet.core.view import TicketView
+
+EXIT = {State.IN_REVIEW: 0, State.MERGED: 0, State.CLOSED: 0, State.PARKED: 4}
+NEXT = {
+    "no_sandbox": "mend it as said above, then `fleet retry {id}`",
+    "no_gates": "add a gate to .fleet.toml or tests to the repository, then `fleet retry {id}`",
+    "approval": "look at the change, then approve it or `fleet cancel {id}`",
+    "needs_input": "answer, then `fleet retry {id}`",
+    "budget": "raise the limit, then `fleet retry {id}`",
+    "config": "mend it as said above, then `fleet retry {id}`",
+}
+
+
+def exit_code(state: State) -> int:
+    """0 pull request open, 3 not passed or escalated, 4 parked."""
+    return EXIT.get(state, 3)
+
+
+def at_rest(state: State) -> bool:
+    """Whether the fleet does nothing more about the ticket by itself: where ``fleet run`` ends."""
+    return not state.active
+
+
+def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the kinds people care about
+    """One line about an event; empty for those that only machines need."""
+    match event.data:
+        case TicketAccepted(ticket=ticket):
+            return f"accepted {ticket.issue} “{ticket.title}” on {ticket.base}"
+        case StateChanged(state=state, reason=reason, detail=detail):
+            words = f"{state.value} ({reason.value.replace('_', ' ')})"
+            return f"{words}: {detail}" if detail and not state.active else words
+        case AttemptStarted(host=host):
+            return f"attempt {event.attempt} claimed on {host}"
+        case WorkspaceReady(files=files, base_sha=base, seconds=seconds, fetch_seconds=fetch, dependencies=deps):
+            ready = f"workspace of {files} files at {base[:10]} ready in {seconds:.1f} s (fetch {fetch:.1f} s)"
+            return f"{ready}; {deps}" if deps else ready
+        case AgentStarted(agent=agent, tier=tier):
+            return f"agent {agent} starts in the {tier} sandbox"
+        case ToolStarted(summary=summary):
+            return f"runs {summary}"
+        case ToolFinished(exit=code, ms=ms):
+            return f"ended with exit code {code} after {ms / 1000:.1f} s"
+        case FilesTouched(count=count, paths=paths):
+            return f"{count} files changed: {', '.join(paths[:5])}{' …' if count > len(paths[:5]) else ''}"
+        case ChangeReady(files=files, insertions=plus, deletions=minus, left_out=left):
+            more = f"; left out: {', '.join(left[:5])}" if left else ""
+            return f"change of {files} files (+{plus} −{minus}) handed over{more}"
+        case AttemptFailed(failure=failure, detail=detail, digest=digest):
+            return f"attempt failed ({failure.value}): {detail}" + (f"\n{digest}" if digest else "")
+        case GatesStarted(head=head, base_sha=base, gates=gates):
+            return f"gating {head[:10]} against {base[:10]}: {', '.join(gates)}"
+        case GateFinished(name=name, outcome=outcome, seconds=seconds, summary=summary):
+            return f"gate {name}: {outcome.replace('_', ' ')} in {seconds:.1f} s; {summary}"
+        case GatesFailed(detail=detail):
+            return f"the gates could not be run: {detail}"
+        case Published(url=url, local_ref=ref):
+            return f"draft pull request {url}" + (f", also as {ref}" if ref else "")
+        case PublishFailed(problem=problem, detail=detail):
+            return f"not published ({problem.value}): {detail}"
+        case Withdrawn(number=number):
+            return f"pull request #{number} closed"
+        case EventsMissing(seq=seq):
+            return f"events from {seq} on were lost on the way and are asked for again"
+        case Note(text=text):
+            return text
+    return ""
+
+
+def result(view: TicketView) -> dict[str, Any]:
+    """The last line of ``fleet run --json`` (contract: README, "For scripts")."""
+    pull = view.pull_request
+    return {
+        "type": "result",
+        "ticket": view.id,
+        "state": view.state.value,
+        "reason": view.reason.value,
+        "detail": view.detail,
+        "pull_request": None
+        if pull is None
+        else {
+            "url": pull.url,
+            "number": pull.number,
+            "head_sha": pull.head_sha,
+            "base_sha": pull.base_sha,
+            "local_ref": pull.local_ref,
+        },
+        "gates": [
+            {"name": gate.name, "kind": gate.kind, "outcome": gate.outcome, "seconds": round(gate.seconds, 3)}
+            for gate in view.gates
+        ],
+        "attempts": view.attempt,
+        "cost": {
+            "usd": view.cost.usd,
+            "input_tokens": view.cost.input_tokens,
+            "output_tokens": view.cost.output_tokens,
+        },
+    }
+
+
+def why(view: TicketView, admission: str) -> str:
+    """Why the ticket is where it is, and what comes next: how ``fleet show`` begins."""
+    match view.state:
+        case State.QUEUED:
+            return f"waits for a place: {admission}" if admission else "waits for a place; it is asked for"
+        case State.STARTING:
+            return f"attempt {view.attempt} was dispatched and waits for a worker to claim it"
+        case State.RUNNING:
+            return f"attempt {view.attempt} is at work: {view.activity}"
+        case State.GATING:
+            return f"its gates run (round {view.round}): {view.activity}"
+        case State.PUBLISHING:
+            return "its gates passed; the pull request is being opened"
+        case State.IN_REVIEW:
+            return f"a person should review {view.pull_request.url if view.pull_request else 'it'}"
+        case State.BACKING_OFF:
+            return f"tries again after a pause ({view.reason.value.replace('_', ' ')}): {view.detail}"
+        case State.PARKED:
+            hint = NEXT.get(view.reason.value, "`fleet retry {id}`").format(id=view.id)
+            return f"waits for a person ({view.reason.value.replace('_', ' ')}): {view.detail} Next: {hint}"
+        case _:
+            return f"ended ({view.reason.value.replace('_', ' ')}): {view.detail}"

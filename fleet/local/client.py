@@ -1,0 +1,262 @@
+"""How a command finds the fleet of its home, or starts it: attach, ask, follow."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from fleet.adapters.acl import Role
+from fleet.adapters.git import BareRepo, HttpToken
+from fleet.adapters.ledger import RedisLedger
+from fleet.core.codec import encode
+from fleet.core.errors import FleetError, TemporaryError, UsageError
+from fleet.core.events import CancelRequested, Envelope, EventData, RetryRequested, Source
+from fleet.core.settings import Settings
+from fleet.core.view import TicketView
+from fleet.local.home import Home, HostState, version
+from fleet.local.wiring import Wiring
+
+START_WITHIN = 60.0
+POLL = 0.05
+
+
+class Client:
+    """A command's end of a running fleet. ``say`` is told in short sentences what is being waited for."""
+
+    def __init__(self, home: Home, say: Callable[[str], None]) -> None:
+        self.home = home
+        self.settings: Settings = home.settings()
+        self._say = say
+        self._presence: int | None = None
+        self.wiring = Wiring(home, self.settings)
+
+    # --- the process tree ------------------------------------------------------------------------------------------
+    def attach(self) -> HostState:
+        """Starts the host unless it runs; returns when the forge and the store answer.
+
+        Raises UsageError when another version runs, or when the host says why it cannot start.
+        """
+        self.home.make()
+        self._be_present()
+        if not self.home.host_runs():
+            self._say("starting the fleet")
+            self._start()
+        state = self._ready()
+        if state.version != version():
+            raise UsageError(
+                f"Version {state.version} of the fleet is running in this home, and this is {version()}.",
+                "Stop it with `fleet down`, then try again.",
+            )
+        self._warn_about_settings(state)
+        self.wiring = Wiring(self.home, self.settings, state.forge_url)
+        return state
+
+    def attach_if_running(self) -> HostState | None:
+        """For commands that only look: does not start anything."""
+        if not self.home.host_runs():
+            return None
+        return self.attach()
+
+    def ensure_running(self) -> None:
+        """For long waits: a host that was killed is started again; the ledger has everything."""
+        if not self.home.host_runs():
+            self._say("the fleet's host is gone; starting it again")
+            self._start()
+            self._ready()
+
+    def down(self) -> bool:
+        """Stops the host, the attempts and the store; False when nothing ran."""
+        from fleet.adapters.launcher import LocalLauncher  # noqa: PLC0415 - only this command needs these
+        from fleet.local import flower  # noqa: PLC0415
+
+        ran = self.home.host_runs()
+        state = self.home.host_state()
+        if ran and state is not None:
+            os.kill(state.pid, signal.SIGTERM)
+            self._wait(lambda: not self.home.host_runs(), 60.0, "the host does not stop")
+        launcher = LocalLauncher(self.home.layout, self.wiring.clock)
+        for live in launcher.live():
+            ran = True
+            launcher.kill(live)
+        ran = flower.stop(self.wiring) or ran
+        if not self.home.redis_url and self.wiring.embedded.running():
+            ran = True
+            self.wiring.embedded.stop()
+        self.home.forget_host_state()
+        return ran
+
+    def kill(self) -> None:
+        """Kills the host and every attempt at once; the ledger has what the next command needs to go on."""
+        from fleet.adapters.launcher import LocalLauncher  # noqa: PLC0415
+
+        state = self.home.host_state()
+        if state is not None and self.home.host_runs():
+            os.kill(state.pid, signal.SIGKILL)
+        launcher = LocalLauncher(self.home.layout, self.wiring.clock)
+        for live in launcher.live():
+            os.kill(live.pid, signal.SIGKILL)
+
+    def _start(self) -> None:
+        from fleet.local.main import start_host  # noqa: PLC0415 - the services' code, which clients do not need
+
+        size = self.home.host_log.stat().st_size if self.home.host_log.exists() else 0
+        self.home.forget_host_state()
+        start_host(self.home)
+        try:
+            self._wait(lambda: self.home.host_state() is not None, START_WITHIN, "the host does not come up")
+        except TemporaryError as error:
+            said = self.home.host_log.read_text(errors="replace")[size:].strip().splitlines()
+            raise UsageError(said[-1] if said else str(error), f"See {self.home.host_log}.") from error
+
+    def _ready(self) -> HostState:
+        state: list[HostState] = []
+
+        def answers() -> bool:
+            found = self.home.host_state()
+            if found is None or not (self.home.layout.runtime / "forge.url").exists():
+                return False
+            state[:] = [found]
+            return True
+
+        self._wait(answers, START_WITHIN, "the local forge does not answer")
+        return state[0]
+
+    def _wait(self, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+        clock = self.wiring.clock
+        until = clock.monotonic() + seconds
+        while not condition():
+            if clock.monotonic() > until:
+                raise TemporaryError(f"After {seconds:.0f} s {otherwise}.", f"See {self.home.layout.logs}.")
+            clock.sleep(POLL)
+
+    def _be_present(self) -> None:
+        """A shared lock that tells the host that somebody is here; the kernel drops it when this process ends."""
+        if self._presence is None:
+            self._presence = os.open(self.home.clients_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._presence, fcntl.LOCK_SH)
+
+    def _warn_about_settings(self, state: HostState) -> None:
+        mine = asdict(self.settings)
+        different = [
+            f"{group}.{key}"
+            for group, values in mine.items()
+            for key, value in values.items()
+            if _plain(state.settings.get(group, {}).get(key)) != _plain(value)
+        ]
+        if different:
+            self._say(f"the running fleet was started with other settings ({', '.join(different)}); theirs hold")
+
+    def flower(self) -> str:
+        """Starts Flower or finds it; answers its link."""
+        from fleet.local import flower  # noqa: PLC0415
+
+        return flower.start(self.wiring)
+
+    def services(self) -> dict[str, bool]:
+        """Whether each service of the host lives."""
+        from fleet.local.services import NAMES  # noqa: PLC0415
+
+        alive = self.home.service_pids()
+        return {name: name in alive for name in NAMES}
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+    def ledger(self) -> RedisLedger:
+        return self.wiring.ledger(Role.PEOPLE)
+
+    def find(self, name: str) -> TicketView:
+        """A ticket by id, by a beginning of its id, or by number. Raises UsageError when it is none or several."""
+        views = list(self.ledger().views())
+        exact = [view for view in views if view.id == name]
+        wanted = name.lstrip("#")
+        found = exact or [view for view in views if view.id.startswith(name) or str(view.ticket.number) == wanted]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise UsageError(f"There is no ticket {name}.", "See them with `fleet ls`.")
+        raise UsageError(f"{name} could be {', '.join(sorted(view.id for view in found)[:5])}.", "Give more of the id.")
+
+    def tell(self, view: TicketView, data: CancelRequested | RetryRequested) -> None:
+        """Sends a person's word, on disk before this returns."""
+        now = self.wiring.clock.now()
+        event = Envelope(view.ticket.tenant, view.id, 0, 0, now, _data(data), Source.PEOPLE)
+        self.ledger().send(Source.PEOPLE, [event], durable=True)
+
+    def page(self, url: str) -> str:
+        """The link with the token that the pages ask for."""
+        return f"{url}?token={self.wiring.tokens()['person']}"
+
+    def import_repository(self, path: Path, branch: str, force: bool = False) -> tuple[str, str]:
+        """Brings a branch of a person's checkout into the local forge; answers (owner/name, branch).
+
+        Raises UsageError (no such branch) and ConflictError (forge and checkout went apart) unless ``force``.
+        """
+        from fleet.forge.importing import import_branch  # noqa: PLC0415
+        from fleet.local.wiring import BOT  # noqa: PLC0415
+
+        repo = self.home.repo_name(path, self.wiring.ids)
+        forge = self.wiring.forge_store()
+        try:
+            self.wiring.tokens()
+            forge.ensure_repo(repo, branch or "main")
+            forge.set_permission(repo, BOT, "write")
+            import_branch(forge, repo, path, branch or "HEAD", force)
+            branch = branch or forge.repo(repo).default_branch
+        finally:
+            forge.close()
+        return repo, branch
+
+    def import_url(self, url: str, branch: str) -> Path:
+        """A bare copy of a repository that lies behind a URL, kept in the home; answers its path."""
+        name = "".join(c if c.isalnum() or c in "._-" else "-" for c in url.rstrip("/").rsplit("/", 1)[-1])
+        copy = BareRepo.init(self.home.layout.home / "imports" / f"{name.removesuffix('.git') or 'repo'}.git")
+        wanted = branch or "*"
+        token: HttpToken | None = None
+        copy.fetch(url, (f"+refs/heads/{wanted}:refs/heads/{wanted}",), token)
+        return copy.path
+
+
+def _data(data: CancelRequested | RetryRequested) -> EventData:
+    return data
+
+
+def _plain(value: object) -> object:
+    return encode(value)
+
+
+def follow(
+    client: Client, ticket: str, cursor: str = "0", block_ms: int = 1000
+) -> Iterator[tuple[str, Envelope | None]]:
+    """The ticket's log as it grows; None each time nothing came for a while. Outages of the store are waited out."""
+    ledger = client.ledger()
+    while True:
+        try:
+            entries = ledger.log(ticket, cursor, block_ms)
+        except TemporaryError:
+            client.ensure_running()
+            client.wiring.clock.sleep(0.5)
+            yield cursor, None
+            continue
+        if not entries:
+            client.ensure_running()
+            yield cursor, None
+        for at, event in entries:
+            cursor = at
+            yield cursor, event
+
+
+def quiet_exit(error: FleetError) -> int:
+    """Prints the one sentence and gives the exit code."""
+    print(f"fleet: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def settle_memory() -> None:
+    """What was imported so far stays shared between forks."""
+    gc.collect()
+    gc.freeze()

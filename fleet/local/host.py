@@ -1,0 +1,197 @@
+"""The host: one detached process per home that keeps the services running.
+
+It preloads their code once and forks them, so that eight processes cost little more memory than one, and the first
+command of the day does not wait for eight interpreters. A service that dies is started again with a growing pause.
+The ledger's server and live attempts outlive the host on purpose: the next host finds both again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.adapters.fork import die_with, fork, reap
+from fleet.core.errors import FleetError
+from fleet.core.ports import Clock
+
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 30.0
+HEALTHY_AFTER = 60.0
+GRACE = 20.0
+LOOK_EVERY = 5.0
+
+
+@dataclass(slots=True)
+class Running:
+    """One service's process. ``pause``: seconds before it may be started again after it died."""
+
+    name: str
+    start: Callable[[], None]
+    pid: int = 0
+    started: float = 0.0
+    pause: float = FIRST_PAUSE
+    again_at: float = 0.0
+    restarts: int = 0
+
+
+class Host:
+    """``services``: name → function that runs it until SIGTERM. ``idle``: whether nobody needs the fleet now.
+
+    ``changed`` is told the pids (0: waits to be started again) after every start and every death.
+    """
+
+    def __init__(
+        self,
+        services: Mapping[str, Callable[[], None]],
+        logs: Path,
+        clock: Clock,
+        idle: Callable[[], bool],
+        idle_seconds: float,
+        changed: Callable[[Mapping[str, int]], None],
+    ) -> None:
+        self._services = [Running(name, start) for name, start in services.items()]
+        self._logs = logs
+        self._clock = clock
+        self._idle = idle
+        self._idle_seconds = idle_seconds
+        self._changed = changed
+
+    def run(self) -> str:
+        """Serves until SIGTERM or until nobody needed it for ``idle_seconds``; answers why it ended."""
+        watched = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+        busy_at = self._clock.monotonic()
+        why = ""
+        while not why:
+            self._start_missing()
+            received = signal.sigtimedwait(watched, self._patience())
+            if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
+                why = "asked to stop"
+            self._bury(reap())
+            if not self._idle():
+                busy_at = self._clock.monotonic()
+            elif self._clock.monotonic() - busy_at >= self._idle_seconds:
+                why = "nobody needed it"
+        self._stop_all()
+        return why
+
+    def _patience(self) -> float:
+        now = self._clock.monotonic()
+        due = [one.again_at - now for one in self._services if not one.pid]
+        return max(0.01, min([LOOK_EVERY, *due]))
+
+    def _start_missing(self) -> None:
+        now = self._clock.monotonic()
+        for one in self._services:
+            if not one.pid and one.again_at <= now:
+                one.pid = self._fork(one)
+                one.started = now
+                self._tell()
+
+    def _fork(self, one: Running) -> int:
+        parent = os.getpid()
+
+        def child() -> None:
+            os.setsid()
+            die_with(parent)
+            signal.pthread_sigmask(signal.SIG_SETMASK, set())
+            redirect(self._logs / f"{one.name}.log")
+            try:
+                one.start()
+            except FleetError as error:
+                print(f"{one.name}: {error}", file=sys.stderr, flush=True)
+                os._exit(error.exit_code)
+
+        return fork(child)
+
+    def _bury(self, dead: tuple[int, ...]) -> None:
+        now = self._clock.monotonic()
+        for one in self._services:
+            if one.pid in dead:
+                lived = now - one.started
+                one.pause = FIRST_PAUSE if lived > HEALTHY_AFTER else min(one.pause * 2, LONGEST_PAUSE)
+                one.again_at = now + one.pause
+                one.restarts += 1
+                print(f"{one.name} ended after {lived:.1f} s; again in {one.pause:.1f} s", file=sys.stderr, flush=True)
+                one.pid = 0
+                self._tell()
+
+    def _tell(self) -> None:
+        self._changed({one.name: one.pid for one in self._services})
+
+    def _stop_all(self) -> None:
+        """SIGTERM to all, SIGKILL to those that outlast the grace. Services drain by themselves."""
+        for one in self._services:
+            self._signal(one, signal.SIGTERM)
+        deadline = self._clock.monotonic() + GRACE
+        while any(one.pid for one in self._services) and self._clock.monotonic() < deadline:
+            gone = reap()
+            for one in self._services:
+                one.pid = 0 if one.pid in gone else one.pid
+            self._clock.sleep(0.02)
+        for one in self._services:
+            self._signal(one, signal.SIGKILL)
+
+    def _signal(self, one: Running, number: signal.Signals) -> None:
+        if one.pid:
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, number)
+
+
+def redirect(log: Path) -> None:
+    """Standard output and error into ``log`` (appended, 0600), standard input from nowhere."""
+    if log.exists() and log.stat().st_size > 20 * 1024 * 1024:
+        log.replace(log.with_suffix(".log.1"))
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.close(out)
+    os.close(null)
+
+
+def detach(child: Callable[[], None], log: Path) -> None:
+    """Runs ``child`` in a process of its own session that nobody waits for; it outlives the caller's terminal."""
+
+    def middle() -> None:
+        os.setsid()
+
+        def inner() -> None:
+            redirect(log)
+            os.chdir("/")
+            child()
+
+        fork(inner)
+
+    os.waitpid(fork(middle), 0)
+
+
+def take_lock(path: Path) -> int | None:
+    """The host's own lock, held until the process ends; None when another host has it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def anybody(path: Path) -> bool:
+    """Whether some client holds its shared lock on ``path``."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)

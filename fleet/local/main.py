@@ -1,0 +1,90 @@
+"""The host process: opens the store, picks the forge's port, forks the services."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+
+from fleet.adapters.acl import Role
+from fleet.core.errors import FleetError, TemporaryError, UsageError
+from fleet.local import ports
+from fleet.local.client import settle_memory
+from fleet.local.home import Home, HostState, version
+from fleet.local.host import Host, anybody, detach, take_lock
+from fleet.local.services import NAMES, services
+from fleet.local.wiring import Wiring
+
+
+def start_host(home: Home) -> None:
+    """Starts the host in the background, in a session of its own."""
+    detach(lambda: _guarded(lambda: run_host(home)), home.host_log)
+
+
+def run_host(home: Home) -> None:
+    """Serves this home until told to stop or until nobody needs it. Returns at once when another host does."""
+    lock = take_lock(home.host_lock)
+    if lock is None:
+        return
+    settings = home.settings()
+    wiring = Wiring(home, settings)
+    address = wiring.open_store()
+    wiring.forge_url = f"http://127.0.0.1:{ports.choose(home, settings.home.forge_port)}"
+    (home.layout.runtime / "forge.url").unlink(missing_ok=True)
+    wiring.tokens()
+    settle_memory()
+    table = services(wiring)
+    host = Host(
+        table, home.layout.logs, wiring.clock, _idle(home, wiring), settings.home.idle_minutes * 60, home.write_services
+    )
+    started = wiring.clock.now()
+    state = HostState(os.getpid(), version(), wiring.forge_url, asdict(settings), str(address), started)
+    home.write_host_state(state)
+    try:
+        why = host.run()
+        print(f"the host ends: {why}", file=sys.stderr, flush=True)
+        if why != "asked to stop" and not home.redis_url:
+            wiring.embedded.stop()
+    finally:
+        home.forget_host_state()
+
+
+def _idle(home: Home, wiring: Wiring) -> Callable[[], bool]:
+    """Nobody is attached and no ticket is at work. A store that does not answer is no reason to stop."""
+    ledger = wiring.ledger(Role.PEOPLE)
+
+    def idle() -> bool:
+        if anybody(home.clients_lock):
+            return False
+        try:
+            return not any(view.state.active for view in ledger.views())
+        except TemporaryError:
+            return False
+
+    return idle
+
+
+def _guarded(run: Callable[[], None]) -> None:
+    try:
+        run()
+    except FleetError as error:
+        print(str(error), file=sys.stderr, flush=True)
+        os._exit(error.exit_code)
+
+
+def run_service(home: Home, name: str) -> None:
+    """One service in the foreground, beside others that somebody else starts (a Procfile, unit files).
+
+    Whoever comes first opens the store and writes down where the forge will be; nobody stops the store.
+    """
+    home.make()
+    if home.host_runs():
+        raise UsageError("The fleet is already running in this home.", "Stop it with `fleet down` first.")
+    if name not in NAMES:
+        raise UsageError(f"There is no service {name}.", f"Services are {', '.join(NAMES)}.")
+    wiring = Wiring(home, home.settings())
+    wiring.open_store()
+    wiring.forge_url = f"http://127.0.0.1:{ports.shared(home, wiring.settings.home.forge_port)}"
+    wiring.tokens()
+    services(wiring)[name]()

@@ -1,0 +1,168 @@
+"""The services as functions that run until SIGTERM: what the host forks, and what ``fleet service NAME`` runs alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+
+from ci_gates.tasks import GateTasks
+from fleet.adapters.acl import Role
+from fleet.adapters.git import BareRepo
+from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher
+from fleet.adapters.ledger import RedisAttemptChannel
+from fleet.adapters.shard_store import ShardStore
+from fleet.core.ticket import Ticket
+from fleet.forge.server import serve as serve_forge
+from fleet.local.gating import gate_runner
+from fleet.local.wiring import CeleryWaker, Wiring, host_name
+from fleet.publisher.service import Publisher, Remote
+from fleet.publisher.tasks import PublisherTasks
+from supervisor.admission import Caps
+from supervisor.policy import Policy
+from supervisor.service import Supervisor
+from workers import host as attempt_host
+from workers.agents import backend_for
+from workers.guard import Guard, Post
+from workers.loop import Tools
+from workers.tasks import AgentTasks
+
+Service = Callable[[], None]
+NAMES = ("forge", "supervisor", "attempts", "agents", "gates", "publisher")
+
+
+def services(wiring: Wiring) -> Mapping[str, Service]:
+    """Every service of a home by name, in the order in which they are started."""
+    table = {
+        "forge": forge,
+        "supervisor": supervisor,
+        "attempts": attempts,
+        "agents": agents,
+        "gates": gates,
+        "publisher": publisher,
+    }
+    return {name: _bind(run, wiring) for name, run in table.items()}
+
+
+def _bind(run: Callable[[Wiring], None], wiring: Wiring) -> Service:
+    return lambda: run(wiring)
+
+
+def forge(wiring: Wiring) -> None:
+    """The local forge on its loopback port."""
+    port = int(wiring.forge_url.rpartition(":")[2])
+    serve_forge(wiring.layout.forge, port, wiring.layout.runtime / "forge.url", wiring.layout.logs / "forge-verbs.log")
+
+
+def supervisor(wiring: Wiring) -> None:
+    """One supervisor process; any number may run."""
+    stop = _stop_on_term()
+    member = f"{host_name()}:{os.getpid()}:{wiring.ids.hex(6)}"
+    store = ShardStore(wiring.client(Role.SUPERVISOR), member)
+    store.open(wiring.ids.hex(16))
+    celery = wiring.celery(Role.SUPERVISOR, {})
+    chosen = wiring.settings
+    policy = Policy(lost_after=chosen.supervision.lost_after, claim_within=chosen.supervision.claim_within)
+    caps = Caps(chosen.caps.tickets, chosen.caps.per_tenant, chosen.caps.per_repo, chosen.caps.open_pull_requests)
+    waker = CeleryWaker(celery)
+    Supervisor(store, waker, wiring.clock, wiring.dice, policy, caps).run(stop.is_set)
+    celery.close()
+
+
+def attempts(wiring: Wiring) -> None:
+    """The attempt host: warmed once, forks a guard per attempt."""
+    tools = Tools(
+        wiring.mirrors(), wiring.environments, wiring.open_sandbox, wiring.artifacts, backend_for, wiring.clock
+    )
+    incarnation = wiring.ledger(Role.ATTEMPT).incarnation()
+
+    def run_attempt(ticket: str, attempt: int) -> None:
+        channel = RedisAttemptChannel(wiring.ledger(Role.ATTEMPT))
+        folder = wiring.layout.attempts / f"{ticket}.{attempt}"
+        post = Post(host_name(), incarnation, f"{os.getpid()}:{wiring.ids.hex(12)}", folder / "events.spool")
+        guard = Guard(ticket, attempt, channel=channel, post=post, slots=wiring.slots, tools=tools, clock=wiring.clock)
+        guard.run()
+
+    socket_path = wiring.layout.runtime / HOST_SOCKET
+    attempt_host.serve(socket_path, wiring.layout.attempts, run_attempt, wiring.clock, wiring.slots.sweep)
+
+
+def agents(wiring: Wiring) -> None:
+    """The Celery worker of the queue ``agents``: starts attempts and waits for them, so that Flower shows them."""
+    stop = threading.Event()
+    launcher = LocalLauncher(wiring.layout, wiring.clock)
+    tasks = AgentTasks(wiring.ledger(Role.AGENTS), launcher, wiring.clock, host_name(), stop.is_set)
+
+    def attempt(ticket: str, number: int, round: int, turn: int = 0) -> None:
+        tasks.attempt(ticket, number, round)
+
+    celery = wiring.celery(Role.AGENTS, {"agents.attempt": attempt})
+    for live in tasks.reattach():
+        threading.Thread(target=tasks.wait, args=(live,), daemon=True).start()
+    celery.worker("agents", wiring.settings.workers.agents, name="agents")
+    stop.set()
+
+
+def gates(wiring: Wiring) -> None:
+    """The Celery worker of the queue ``gates``."""
+
+    def fetch_base(ticket: Ticket) -> str:
+        url, token = wiring.read_origin(ticket.repo)
+        ref = f"refs/bases/{ticket.base}"
+        wiring.store(ticket.repo).fetch(url, (f"+refs/heads/{ticket.base}:{ref}",), token)
+        return wiring.store(ticket.repo).rev(ref) or ""
+
+    tasks = GateTasks(
+        wiring.ledger(Role.GATES),
+        gate_runner(wiring),
+        wiring.store,
+        wiring.artifacts,
+        fetch_base,
+        wiring.clock,
+        host_name(),
+    )
+
+    def run(ticket: str, number: int, round: int, turn: int = 0) -> None:
+        tasks.run(ticket, number, round)
+
+    wiring.celery(Role.GATES, {"gates.run": run}).worker("gates", wiring.settings.workers.gates, name="gates")
+
+
+def publisher(wiring: Wiring) -> None:
+    """The Celery worker of the queue ``publish``: the only holder of the write token."""
+
+    def remote(repo: str) -> Remote:
+        return Remote(wiring.git_url(repo), wiring.write_auth())
+
+    def store(repo: str) -> BareRepo:
+        return wiring.store(repo)
+
+    ledger = wiring.ledger(Role.PUBLISHER)
+    service = Publisher(
+        wiring.forge_client("write"),
+        ledger,
+        wiring.artifacts,
+        wiring.clock,
+        store,
+        remote,
+        wiring.home.state_key(wiring.ids),
+    )
+    tasks = PublisherTasks(ledger, service, wiring.clock, host_name())
+
+    def task(run: Callable[[str, int, int], None]) -> Callable[..., None]:
+        return lambda ticket, number, round, turn=0: run(ticket, number, round)
+
+    table = {
+        "publish.pull_request": task(tasks.pull_request),
+        "publish.status": task(tasks.status),
+        "publish.withdraw": task(tasks.withdraw),
+    }
+    wiring.celery(Role.PUBLISHER, table).worker("publish", wiring.settings.workers.publish, name="publish")
+
+
+def _stop_on_term() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

@@ -1,0 +1,180 @@
+"""Which adapter stands behind which port, for one role in one process. The only place that knows both sides."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from fleet.adapters.acl import Role
+from fleet.adapters.artifacts import FolderArtifacts
+from fleet.adapters.celery_app import FleetCelery, Table, make_app
+from fleet.adapters.clock import SystemClock
+from fleet.adapters.embedded_redis import EmbeddedRedis
+from fleet.adapters.environments.fetch import IndexSettings
+from fleet.adapters.environments.kit import Room
+from fleet.adapters.environments.service import PythonEnvironments
+from fleet.adapters.forge_client import HubClient
+from fleet.adapters.git import BareRepo, HttpToken, store_name
+from fleet.adapters.ids import SystemDice, SystemIds
+from fleet.adapters.ledger import RedisLedger
+from fleet.adapters.mirror import Mirrors
+from fleet.adapters.redis_client import (
+    FleetRedis,
+    RedisAddress,
+    broker_options,
+    broker_url,
+    check_external,
+    connect,
+    parse_address,
+)
+from fleet.adapters.sandbox import open_sandbox
+from fleet.adapters.slots import Slot, Slots, give
+from fleet.core.effects import WAKES, Effect
+from fleet.core.sandbox import Sandbox, Tier
+from fleet.core.settings import Settings
+from fleet.forge.store import ForgeStore
+from fleet.local.home import Home
+
+BOT = "fleet-bot"
+OWNER = "local"
+_WRITE = ("contents:write", "issues:write", "pull_requests:write", "statuses:write")
+_PERSON = ("contents:write", "issues:write", "pull_requests:write", "pages:write")
+
+
+class Wiring:
+    """Collaborators of one process. ``forge_url``: where the local forge serves, without a final slash."""
+
+    def __init__(self, home: Home, settings: Settings, forge_url: str = "") -> None:
+        self.home = home
+        self.settings = settings
+        self.forge_url = forge_url
+        self.layout = home.layout
+        self.clock = SystemClock()
+        self.ids = SystemIds()
+        self.dice = SystemDice()
+
+    # --- the store -------------------------------------------------------------------------------------------------
+    @functools.cached_property
+    def embedded(self) -> EmbeddedRedis:
+        return EmbeddedRedis(self.layout.home, self.layout.runtime, self.clock, self.ids)
+
+    def open_store(self) -> RedisAddress:
+        """Starts or finds the server; for the host. Raises UsageError when an external one would not keep records."""
+        if self.home.redis_url:
+            return check_external(self.home.redis_url, self.settings.home.durability)
+        return self.embedded.ensure()
+
+    @functools.cached_property
+    def address(self) -> RedisAddress:
+        return parse_address(self.home.redis_url) if self.home.redis_url else self.embedded.address
+
+    def password(self, role: Role) -> str:
+        return "" if self.home.redis_url else self.embedded.password(role)
+
+    def client(self, role: Role) -> FleetRedis:
+        return connect(self.address, role.value, self.password(role))
+
+    def ledger(self, role: Role) -> RedisLedger:
+        return RedisLedger(self.client(role))
+
+    def celery(self, role: Role, table: Table) -> FleetCelery:
+        address = parse_address(self.home.broker_url) if self.home.broker_url else self.address
+        url = broker_url(address, role.value, self.password(role))
+        return make_app(url, table, name=f"fleet-{role.value}", options=broker_options(address))
+
+    # --- files, git, sandbox ---------------------------------------------------------------------------------------
+    @functools.cached_property
+    def artifacts(self) -> FolderArtifacts:
+        return FolderArtifacts(self.layout.artifacts)
+
+    @functools.cached_property
+    def slots(self) -> Slots:
+        return Slots(self.layout)
+
+    def store(self, repo: str) -> BareRepo:
+        """The fleet's own bare repository of owner/name."""
+        return BareRepo.init(self.layout.stores / store_name(repo))
+
+    def mirrors(self) -> Mirrors:
+        return Mirrors(self.layout, self.read_origin)
+
+    def open_sandbox(self, slot: Slot) -> Sandbox:
+        allowed = tuple(Tier(name) for name in self.settings.sandbox.tiers)
+        uid, gid = (slot.uid, slot.gid) if self.layout.as_root else (None, None)
+        return open_sandbox(scratch=self.scratch, clock=self.clock, slot_uid=uid, slot_gid=gid, allow=allowed)
+
+    @property
+    def scratch(self) -> Path:
+        """Where the sandbox keeps proofs and private temporary folders; its user must be able to enter."""
+        folder = self.layout.work / "scratch"
+        folder.mkdir(exist_ok=True)
+        if self.layout.as_root:
+            os.chown(folder, 0, self.layout.slot_gid())
+        folder.chmod(0o750)
+        return folder
+
+    @functools.cached_property
+    def environments(self) -> PythonEnvironments:
+        index = IndexSettings(env=self.home.env)
+        return PythonEnvironments(self.layout, self.home.tools, self.room, index, self.clock)
+
+    @contextmanager
+    def room(self) -> Iterator[Room]:
+        """A slot with a sandbox, for an installation."""
+        with self.slots.acquire("environment") as slot:
+            give(slot.folder, slot.uid, slot.gid)
+            yield Room(self.open_sandbox(slot), slot.folder, slot.uid, slot.gid)
+
+    # --- the local forge -------------------------------------------------------------------------------------------
+    def forge_store(self) -> ForgeStore:
+        return ForgeStore(self.layout.forge, self.clock, self.ids)
+
+    def tokens(self) -> Mapping[str, str]:
+        """``read`` for mirrors, ``write`` for the publisher alone, ``person`` for the command line and the pages."""
+
+        def make() -> Mapping[str, str]:
+            forge = self.forge_store()
+            try:
+                forge.ensure_user(BOT, "Fleet", type="Bot")
+                forge.ensure_user(OWNER)
+                return {
+                    "read": forge.issue_token(BOT, ("contents:read",)),
+                    "write": forge.issue_token(BOT, _WRITE),
+                    "person": forge.issue_token(OWNER, _PERSON),
+                }
+            finally:
+                forge.close()
+
+        return self.home.secret("forge", make)
+
+    def git_url(self, repo: str) -> str:
+        return f"{self.forge_url}/{repo}.git"
+
+    def read_origin(self, repo: str) -> tuple[str, HttpToken | None]:
+        return self.git_url(repo), HttpToken(self.forge_url, self.tokens()["read"])
+
+    def write_auth(self) -> HttpToken:
+        return HttpToken(self.forge_url, self.tokens()["write"])
+
+    def forge_client(self, token: str) -> HubClient:
+        return HubClient(f"{self.forge_url}/api/v3", self.tokens()[token], self.clock)
+
+
+class CeleryWaker:
+    """Implements ``fleet.core.ports.Waker``."""
+
+    def __init__(self, celery: FleetCelery) -> None:
+        self._celery = celery
+
+    def wake(self, effect: Effect) -> None:
+        queue, task = WAKES[effect.kind]
+        ids = (effect.ticket, str(effect.attempt), str(effect.round), str(effect.turn))
+        self._celery.wake(queue, task, ids, effect.id)
+
+
+def host_name() -> str:
+    return socket.gethostname()
