@@ -108,6 +108,23 @@ def test_root_without_a_slot_is_refused(ground: Ground, slot: int | None) -> Non
         _open(ground, detect(), slot_uid=slot)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has slots")
+def test_the_group_of_the_slots_opens_the_fleets_folders(ground: Ground) -> None:
+    group = command_uid() + 9
+    for folder in (ground.area, ground.scratch):
+        os.chown(folder, 0, group)
+        folder.chmod(0o750)
+    with pytest.raises(InternalError, match="is closed to it"):
+        _open(ground, detect())
+    for tier in (report.tier for report in probe_tiers() if report.available):
+        sandbox = _open(ground, detect(), slot_gid=group, allow=(tier,))
+        result = sandbox.run(SandboxSpec(("touch", "mine"), ground.workspace))
+        made = (ground.workspace / "mine").stat()
+        assert result.ok
+        assert (made.st_uid, made.st_gid) == (command_uid(), group)
+        (ground.workspace / "mine").unlink()
+
+
 @pytest.mark.needs("bwrap")
 def test_the_best_tier_is_opened_and_remembered(ground: Ground) -> None:
     facts = detect()
