@@ -132,7 +132,7 @@ def _follow(fleet: Client, ticket: str, printer: Printer | Table) -> TicketView:
         view = ledger.view(ticket) if event is None or event.kind == "StateChanged" else None
         if view is not None:
             printer.view(view, ledger.why(ticket) if view.state.value == "queued" else "")
-        if event is None and view is not None and at_rest(view.state):
+        if view is not None and at_rest(view.state):
             return view
     raise AssertionError("a log has no end")
 

@@ -37,12 +37,13 @@ def list_tickets(
         return
     table = Table(box=None, pad_edge=False)
     for column in ("ticket", "state", "issue", "title", "why"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
     for view in shown:
-        text = why(view, ledger.why(view.id))
+        text = why(view, ledger.why(view.id)).splitlines()[0]
         state = view.state.value.replace("_", " ")
         table.add_row(view.id, state, safe(view.ticket.issue), safe(view.ticket.title), safe(text))
-    Console().print(table if shown else "no tickets" if every else "no open tickets (see ended ones with --all)")
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table if shown else "no tickets" if every else "no open tickets (see ended ones with --all)")
 
 
 @app.command()
