@@ -143,14 +143,14 @@ class Guard:
         """Forks the loop, follows it to its end, makes sure of that end, and says how it ended."""
         deadline = self._clock.monotonic() + view.ticket.limits.attempt_seconds
         assignment = Assignment(view.ticket, self._attempt, view.digest, slot, deadline)
-        ours, theirs, our_socket, their_socket = pair()
+        ours, theirs = pair()
         me = os.getpid()
 
         def child() -> None:
             fork.die_with(me)
             fork.show_memory()
-            our_socket.close()
-            fork.forget((their_socket.fileno(),))
+            ours.close()
+            fork.forget((theirs.fileno(),))
             self._work(assignment, self._tools, theirs)
 
         pid = fork.fork(child)

@@ -134,13 +134,16 @@ def serve(
 
 
 def _listen(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         other.settimeout(_REQUEST_S)
         other.connect(str(path))
         raise UsageError(f"Another attempt host is serving {path}.", "Stop it first.")
-    path.unlink(missing_ok=True)
-    listener.bind(str(path))
-    path.chmod(0o600)
+    # Listening before it has its name: whoever finds the socket can connect.
+    fresh = path.with_name(f".{os.getpid()}.sock")
+    fresh.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(fresh))
+    fresh.chmod(0o600)
     listener.listen(64)
+    fresh.replace(path)
     return listener

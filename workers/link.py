@@ -66,7 +66,7 @@ class Link:
         return frames
 
 
-def pair() -> tuple[Link, Link, socket.socket, socket.socket]:
-    """Two ends (guard's, loop's) and their sockets, of which each side closes the other's after the fork."""
+def pair() -> tuple[Link, Link]:
+    """The guard's end and the loop's; after the fork each side closes the other's."""
     one, other = socket.socketpair()
-    return Link(one), Link(other), one, other
+    return Link(one), Link(other)

@@ -23,7 +23,7 @@ _BATCH = 100
 _FIRST_WAIT_S = 0.2
 _MOST_WAIT_S = 5.0
 _LISTEN_MS = 2000
-_LOOK_S = 10.0
+_LOOK_S = 5.0
 
 
 class Voice:
@@ -131,14 +131,19 @@ class Ear:
         self._stop = stop
         self._seen: set[str] = set()
         self._after = ""
+        self._over = False
 
     def start(self) -> None:
         threading.Thread(target=self._listen, name="ear", daemon=True).start()
 
+    def close(self) -> None:
+        """Hears nothing more; its thread ends with its next look."""
+        self._over = True
+
     def _listen(self) -> None:
         wait = _FIRST_WAIT_S
         look = self._clock.monotonic() + _LOOK_S
-        while True:
+        while not self._over:
             try:
                 entries = self._channel.commands(self._ticket, self._attempt, self._after, _LISTEN_MS)
                 if self._clock.monotonic() >= look:

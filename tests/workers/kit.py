@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +63,16 @@ def make_repo(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
+def answers(path: Path) -> bool:
+    """Whether somebody listens on the socket."""
+    with socket.socket(socket.AF_UNIX) as line:
+        try:
+            line.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 class Attempts:
     """An attempt host with everything around it. ``close`` ends it and whatever still lives."""
 
@@ -116,7 +127,7 @@ class Attempts:
             host.serve(path, self.layout.attempts, run or self.run_attempt, CLOCK, self.slots.sweep)
 
         self.pid = fork.fork(child)
-        assert eventually(path.exists)
+        assert eventually(lambda: answers(path))
 
     def order(self, agent: str = "command:true", attempt: int = 1, **limits: float) -> Ticket:
         """A ticket that waits for its attempt to begin."""
