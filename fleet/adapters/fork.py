@@ -16,6 +16,7 @@ from fleet.core.ports import Clock
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 FAILED = 70  # EX_SOFTWARE: our own code raised
 
@@ -47,6 +48,12 @@ def die_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(FAILED)
+
+
+def name_process(name: str) -> None:
+    """What ``top`` and ``ps -o comm`` show; 15 bytes at most."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, ctypes.create_string_buffer(name.encode()[:15]), 0, 0, 0)
 
 
 def adopt_orphans() -> None:

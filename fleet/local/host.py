@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.adapters.fork import die_with, fork, reap
+from fleet.adapters.fork import die_with, fork, name_process, reap
 from fleet.core.errors import FleetError
 from fleet.core.ports import Clock
 
@@ -102,6 +102,7 @@ class Host:
             die_with(parent)
             signal.pthread_sigmask(signal.SIG_SETMASK, set())
             redirect(self._logs / f"{one.name}.log")
+            name_process(f"fleet-{one.name}")
             try:
                 one.start()
             except FleetError as error:
@@ -157,7 +158,7 @@ def redirect(log: Path) -> None:
     os.close(null)
 
 
-def detach(child: Callable[[], None], log: Path) -> None:
+def detach(child: Callable[[], object], log: Path) -> None:
     """Runs ``child`` in a process of its own session that nobody waits for; it outlives the caller's terminal."""
 
     def middle() -> None:

@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
+import fleet
 from fleet.adapters.acl import Role
-from fleet.core.errors import FleetError, TemporaryError, UsageError
+from fleet.core.errors import TemporaryError, UsageError
 from fleet.local import ports
 from fleet.local.client import settle_memory
 from fleet.local.home import Home, HostState, version
@@ -16,10 +18,24 @@ from fleet.local.host import Host, anybody, detach, take_lock
 from fleet.local.services import NAMES, services
 from fleet.local.wiring import Wiring
 
+# Settings of the fleet and of the programs it starts (pip, git); never a token or a model key.
+_PASSED = frozenset(
+    "PATH HOME LANG LC_ALL TZ TMPDIR USER LOGNAME PYTHONPATH PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE "
+    "http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY "
+    "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO".split()
+)
+_PREFIXES = ("FLEET_", "PIP_", "XDG_")
+CHECKOUT = str(Path(fleet.__file__).resolve().parents[1])
+
 
 def start_host(home: Home) -> None:
-    """Starts the host in the background, in a session of its own."""
-    detach(lambda: _guarded(lambda: run_host(home)), home.host_log)
+    """Starts the host in the background: its own session, its own interpreter, and only what it needs to know.
+
+    A fresh interpreter has a command line that says what it is, and no key of the person's shell in its memory.
+    """
+    passed = {name: value for name, value in home.env.items() if name in _PASSED or name.startswith(_PREFIXES)}
+    argv = (sys.executable, "-P", "-m", "fleet.cli", "service", "host")
+    detach(lambda: os.execve(argv[0], argv, {"PYTHONPATH": CHECKOUT, **passed}), home.host_log)
 
 
 def run_host(home: Home) -> None:
@@ -65,20 +81,15 @@ def _idle(home: Home, wiring: Wiring) -> Callable[[], bool]:
     return idle
 
 
-def _guarded(run: Callable[[], None]) -> None:
-    try:
-        run()
-    except FleetError as error:
-        print(str(error), file=sys.stderr, flush=True)
-        os._exit(error.exit_code)
-
-
 def run_service(home: Home, name: str) -> None:
     """One service in the foreground, beside others that somebody else starts (a Procfile, unit files).
 
     Whoever comes first opens the store and writes down where the forge will be; nobody stops the store.
     """
     home.make()
+    if name == "host":
+        run_host(home)
+        return
     if home.host_runs():
         raise UsageError("The fleet is already running in this home.", "Stop it with `fleet down` first.")
     if name not in NAMES:

@@ -52,7 +52,7 @@ def _bind(run: Callable[[Wiring], None], wiring: Wiring) -> Service:
 def forge(wiring: Wiring) -> None:
     """The local forge on its loopback port."""
     port = int(wiring.forge_url.rpartition(":")[2])
-    serve_forge(wiring.layout.forge, port, wiring.layout.runtime / "forge.url", wiring.layout.logs / "forge-verbs.log")
+    serve_forge(wiring.layout.forge, port, wiring.layout.runtime / "forge.url")
 
 
 def supervisor(wiring: Wiring) -> None:

@@ -104,15 +104,18 @@ class Publisher:
         self._forge.put_comment(ticket.repo, ticket.number, marker(ticket.id), text)
 
     def withdraw(self, view: TicketView, number: int, why: str) -> bool:
-        """Closes the ticket's pull request and says why (I20); False when it is not the fleet's own to close."""
+        """Closes the ticket's pull request and says why (I20); False when it is not the fleet's own to close.
+
+        ``number`` 0: whichever a publisher that died left behind.
+        """
         ticket = view.ticket
         found = self._forge.find_pull_request(ticket.repo, ticket.branch, texts.pull_request_marker(ticket.id))
-        if found is None or found.number != number or not found.ours or not found.open:
+        if found is None or (number and found.number != number) or not found.ours or not found.open:
             return False
         mark = f"<!-- fleet:withdrawn ticket={ticket.id} -->"
         reason = f"{mark}\nThe fleet closes its pull request because the ticket was cancelled: {code(why, 400)}"
-        self._forge.put_comment(ticket.repo, number, mark, reason)
-        self._forge.close_pull_request(ticket.repo, number)
+        self._forge.put_comment(ticket.repo, found.number, mark, reason)
+        self._forge.close_pull_request(ticket.repo, found.number)
         return True
 
     # --- publishing, step by step -----------------------------------------------------------------------------

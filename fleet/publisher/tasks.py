@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from fleet.adapters.crash import crash_here
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.errors import TemporaryError
-from fleet.core.events import Envelope, EventData, Heartbeat, PublishStarted, Source, Withdrawn
+from fleet.core.events import Envelope, EventData, Heartbeat, PublishStarted, Source, StatusPosted, Withdrawn
 from fleet.core.ports import Clock, Ledger
 from fleet.core.view import TicketView
 from fleet.publisher.service import Publisher
@@ -50,6 +50,7 @@ class PublisherTasks:
         view = self._ledger.view(ticket)
         if view is not None and self._begin(Effect(EffectKind.STATUS, ticket, attempt, round)) is not None:
             self._insist(lambda: self._publisher.status(view))
+            self._tell(view, attempt, StatusPosted(view.version))
 
     def withdraw(self, ticket: str, attempt: int, round: int) -> None:
         """Closes the pull request of a cancelled ticket (I20). ``view.withdraw`` is its number."""
