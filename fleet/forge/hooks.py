@@ -41,10 +41,15 @@ def loopback(url: str) -> bool:
         return False
 
 
+def wanted_by(tx: Tx, repo: Repo, event: str) -> list[Row]:
+    """The active webhooks that want ``event``."""
+    hooks = tx.rows.all("SELECT * FROM hooks WHERE repo_id = ? AND active = 1", repo.id)
+    return [hook for hook in hooks if {event, "*"} & set(json.loads(hook["events"]))]
+
+
 def emit(tx: Tx, repo: Repo, event: str, action: str | None, payload: dict[str, Any], sender_id: int) -> None:
     """Puts ``event`` into the log of every webhook that wants it; sent after the commit."""
-    hooks = tx.rows.all("SELECT * FROM hooks WHERE repo_id = ? AND active = 1", repo.id)
-    wanting = [hook for hook in hooks if {event, "*"} & set(json.loads(hook["events"]))]
+    wanting = wanted_by(tx, repo, event)
     if not wanting:
         return
     sender = shapes.user_by_id(tx, sender_id)

@@ -47,6 +47,8 @@ def sync(tx: Tx, repo: Repo, actor_id: int, closing: bool = True) -> list[str]:
 
 
 def _tell_push(tx: Tx, repo: Repo, name: str, old: str, new: str, actor_id: int) -> None:
+    if not hooks.wanted_by(tx, repo, "push"):
+        return  # the commits are not read for nobody
     bare = tx.bare(repo)
     whole = NOBODY not in (old, new)
     commits = bare.between(old, new, _PUSH_COMMITS) if whole else []

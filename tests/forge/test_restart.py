@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.ids import SystemIds
 from fleet.forge.access import EVERYTHING
+from fleet.forge.db import Database
+from fleet.forge.server import bind
 from fleet.forge.store import ForgeStore
 from tests.forge.conftest import NAME, Forge, git
 from tests.support.wait import eventually
@@ -81,6 +86,34 @@ def test_git_moved_while_the_server_was_dead(tmp_path: Path) -> None:
     git(work, "push", "-q", str(store.bare(repo).path), "feature")
     with process(root) as (forge, _):
         assert forge.repo(token).get_pull(pull.number).head.sha == head
+
+
+@pytest.mark.invariant("I1")
+def test_a_full_disk_is_said_and_nothing_half_done(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = Database._connect
+
+    def small(self: Database) -> sqlite3.Connection:
+        connection = connect(self)
+        connection.execute("PRAGMA max_page_count = 120")
+        return connection
+
+    monkeypatch.setattr(Database, "_connect", small)
+    forge.store.close()
+    token = forge.token()
+    answers = []
+    for number in range(40):
+        body = {"title": f"Issue {number}", "body": "x" * 20000}
+        url, headers = f"{forge.base}/api/v3/repos/{NAME}/issues", {"Authorization": f"token {token}"}
+        answers.append(requests.post(url, json=body, headers=headers, timeout=30).status_code)
+    assert set(answers) == {201, 503}
+    assert len(list(forge.repo(token).get_issues())) == answers.count(201)
+
+
+def test_answers_are_not_held_back() -> None:
+    """asyncio sets TCP_NODELAY only on sockets that name their protocol; without it each answer waits 40 ms."""
+    listener = bind(0)
+    assert listener.proto == socket.IPPROTO_TCP and listener.getsockname()[0] == "127.0.0.1"
+    listener.close()
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
