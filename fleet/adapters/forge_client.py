@@ -1,4 +1,5 @@
-"""``ForgeClient`` for GitHub and for the local forge, by PyGithub. The only module that imports it.
+"""``ForgeClient`` for GitHub and for the local forge, by PyGithub. The only module that imports it,
+and only when a client is made: it costs a second and 35 MB, and most processes of a fleet never ask a forge.
 
 POST is never repeated by the library: GitHub does create and then fail. Rate limits are never slept through here
 either, in the calling thread and for up to an hour: they come back as TemporaryError with ``retry_after``.
@@ -6,26 +7,24 @@ either, in the calling thread and for up to an hour: they come back as Temporary
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
-from typing import Final
-
-import requests
-from github import Auth, Github, GithubException
-from github.GithubRetry import GithubRetry
-from github.Issue import Issue as HubIssue
-from github.NamedUser import NamedUser
-from github.Organization import Organization
-from github.PullRequest import PullRequest as HubPull
-from github.Repository import Repository as HubRepository
+from typing import TYPE_CHECKING, Final
 
 from fleet.adapters.forge_errors import error_for
 from fleet.adapters.forge_throttle import Throttle
-from fleet.core.errors import FleetError, InternalError, TemporaryError, UsageError
+from fleet.core.errors import InternalError, TemporaryError, UsageError
 from fleet.core.forge import CommitStatus, ForgePull, Issue, Permission, Repository, StatusState
 from fleet.core.ports import Clock
+
+if TYPE_CHECKING:
+    from github.Issue import Issue as HubIssue
+    from github.NamedUser import NamedUser
+    from github.Organization import Organization
+    from github.PullRequest import PullRequest as HubPull
+    from github.Repository import Repository as HubRepository
 
 GITHUB_API: Final = "https://api.github.com"
 _TIMEOUT_S = 30
@@ -44,6 +43,12 @@ class HubClient:
     def __init__(
         self, base_url: str, token: str, clock: Clock, throttle: Throttle | None = None, retries: int = 3
     ) -> None:
+        import github  # noqa: PLC0415 - see the top of this file
+        import requests  # noqa: PLC0415
+        from github.GithubRetry import GithubRetry  # noqa: PLC0415
+
+        self._refused = github.GithubException
+        self._unreachable = requests.RequestException
         self._clock = clock
         self._throttle = throttle or Throttle(clock)
         retry = GithubRetry(
@@ -54,8 +59,8 @@ class HubClient:
             respect_retry_after_header=False,
             max_rate_limit_wait=0.0,
         )
-        self._hub = Github(
-            auth=Auth.Token(token),
+        self._hub = github.Github(
+            auth=github.Auth.Token(token),
             base_url=base_url.rstrip("/"),
             timeout=_TIMEOUT_S,
             retry=retry,
@@ -174,7 +179,7 @@ class HubClient:
         """Our own login; None for a token that has no user (an installation)."""
         try:
             return self._hub.get_user().login
-        except GithubException as error:
+        except self._refused as error:
             if error.status in (403, 404):
                 return None
             raise
@@ -215,19 +220,10 @@ class HubClient:
     def _calling(self, what: str) -> Iterator[None]:
         try:
             yield
-        except GithubException as error:
-            raise self._error(error, what) from error
-        except requests.RequestException as error:
+        except self._refused as error:
+            raise error_for(error.status, error.data, error.headers, what, self._clock.now()) from error
+        except self._unreachable as error:
             raise TemporaryError(f"The forge does not answer while {what}: {type(error).__name__}.") from error
-
-    def _error(self, error: GithubException, what: str) -> FleetError:
-        return error_for(error.status, error.data, error.headers, what, self._clock.now())
-
-
-def client_factory(base_url: str, clock: Clock, throttle: Throttle | None = None) -> Callable[[str], HubClient]:
-    """Makes clients for tokens; they share one throttle."""
-    shared = throttle or Throttle(clock)
-    return lambda token: HubClient(base_url, token, clock, shared)
 
 
 def _own_branch(pull: HubPull, repo: str) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +14,14 @@ import pytest
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.forge_client import HubClient
 from fleet.adapters.forge_errors import error_for
+from fleet.adapters.forge_issue import open_issue
 from fleet.adapters.forge_throttle import Throttle
 from fleet.core.errors import ConflictError, FleetError, InternalError, ParkError, TemporaryError, UsageError
 from fleet.core.forge import CommitStatus, Permission, StatusState
 from tests.publisher.world import REPO, World
 from tests.support.clock import VirtualClock
 
+ROOT = Path(__file__).parents[2]
 PULLS = f"/api/v3/repos/{REPO}/pulls"
 
 
@@ -116,6 +121,26 @@ def test_reading(world: World) -> None:
     assert world.bob.issues_with_label(REPO, "other") == ()
     assert world.bob.permission(REPO, "fleet-bot") is Permission.WRITE
     assert world.bob.permission(REPO, "stranger") is Permission.NONE
+
+
+def test_an_issue_opened_without_the_library_is_the_same_issue(world: World) -> None:
+    api = f"{world.forge.base}/api/v3"
+    one = open_issue(api, world.person, world.clock, REPO, "Ünused", "b\n", ["fleet"])
+    two = world.bob.create_issue(REPO, "Ünused", "b\n", ["fleet"])
+    assert replace(one, number=0, url="") == replace(two, number=0, url="") and two.number == one.number + 1
+    with pytest.raises(ParkError):
+        open_issue(api, "nonsense", world.clock, REPO, "t", "b")
+    with pytest.raises(UsageError, match="refused the request while creating an issue"):
+        open_issue(api, world.person, world.clock, REPO, "", "b")
+    world.forge.faults[("after", "POST", f"/api/v3/repos/{REPO}/issues")] = 0
+    with pytest.raises(TemporaryError, match="does not answer"):
+        open_issue(api, world.person, world.clock, REPO, "t", "b")
+
+
+def test_nobody_pays_for_the_library_before_a_client_is_made() -> None:
+    code = "import sys, fleet.adapters.forge_client, fleet.adapters.forge_issue; print('github' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "False\n"
 
 
 def test_statuses_and_labels_are_set_once(world: World) -> None:
