@@ -25,7 +25,7 @@ from fleet.core.sandbox import GIB
 ALLOWED = frozenset(
     """HOME XDG_CONFIG_HOME XDG_CACHE_HOME NETRC LANG
     PIP_CONFIG_FILE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST PIP_CERT
-    PIP_CLIENT_CERT PIP_PROXY PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES PIP_KEYRING_PROVIDER PIP_CACHE_DIR
+    PIP_CLIENT_CERT PIP_PROXY PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_KEYRING_PROVIDER PIP_CACHE_DIR
     SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
     HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy""".split()
 )
@@ -45,6 +45,7 @@ _KINDS = {
     Rank.FILE: "of the requirements files",
     Rank.DEV: "for development",
 }
+_RETRIES = "3"  # never 0: only by its retries does pip say that the index is away, rather than empty
 _POLL_S = 0.05
 _RESOLUTIONS = 12
 
@@ -112,7 +113,19 @@ class Pip:
         asked, limits = scratch / f"{into.name}.in", scratch / f"{into.name}.constraints"
         asked.write_text("\n".join(lines) + "\n")
         limits.write_text("\n".join(constraints) + "\n")
-        words = ["download", "--only-binary", ":all:", "--dest", str(into), "--progress-bar", "off", "-r", str(asked)]
+        words = [
+            "download",
+            "--only-binary",
+            ":all:",
+            "--retries",
+            _RETRIES,
+            "--dest",
+            str(into),
+            "--progress-bar",
+            "off",
+            "-r",
+            str(asked),
+        ]
         words += ["--require-hashes", "--no-deps"] if hashes else []
         words += ["--constraint", str(limits)] if constraints else []
         log = scratch / f"{into.name}.log"

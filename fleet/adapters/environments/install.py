@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +20,7 @@ from fleet.core.sandbox import Ending, Limits, SandboxResult, SandboxSpec
 Rooms = Callable[[], AbstractContextManager[Room]]
 
 INSTALL = Limits(seconds=900.0)
+_RAISED = re.compile(r"^[\w.]*(Error|Exception|Exit|Interrupt)\b.*")
 _PTH = "import _fleet_startup; _fleet_startup.extend()\n"
 FLAGS = (
     "--no-index",
@@ -97,12 +99,12 @@ def _checked(done: SandboxResult) -> SandboxResult:
 
 
 def tail(done: SandboxResult) -> str:
-    """The last telling line of a failed command, for a problem's sentence."""
-    lines = [
-        line.strip() for line in (done.stderr or done.stdout).decode("utf-8", "replace").splitlines() if line.strip()
-    ]
-    errors = [line for line in lines if "rror" in line and not line.startswith(("note:", "hint:"))]
-    text = (errors or lines or ["it said nothing"])[-1]
+    """The most telling line of a failed command, for a problem's sentence."""
+    said = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    raised = [line for line in lines if _RAISED.match(line)]
+    complained = [line for line in lines if line.startswith("ERROR")]
+    text = (raised or complained or lines or ["it said nothing"])[-1]
     clean = "".join(char if char.isprintable() else "?" for char in text)
     return f"{clean[:200]} ({done.ending.value}, status {done.exit_code})"
 
