@@ -57,11 +57,20 @@ class Bench:
             os.chown(slot.folder, slot.uid, slot.gid)
 
     def run(
-        self, spec: GateSpec, commit: str, log: str, *, variant: int = 0, only: tuple[str, ...] = (), overlay: str = ""
+        self,
+        spec: GateSpec,
+        commit: str,
+        log: str,
+        *,
+        variant: int = 0,
+        only: tuple[str, ...] = (),
+        sting: bool = False,
+        overlay: str = "",
     ) -> Run:
         """Runs ``spec`` on a fresh checkout of ``commit``; its log becomes the artifact ``log``.
 
-        ``only``: run these tests alone. ``overlay``: a tree to check out instead of the commit's own.
+        ``only``: run these tests alone; with ``sting`` a planted failure stands in place of each.
+        ``overlay``: a tree to check out instead of the commit's own.
         """
         workspace = self._folder("checkout")
         try:
@@ -69,7 +78,8 @@ class Bench:
             give(workspace, self._slot.uid, self._slot.gid)
             root = str(self.sandbox.inside(workspace))
             if spec.kind is GateKind.TESTS:
-                run = self._tests(spec, workspace, root, log, variant, only)
+                job = {"only": list(only), "sting": sting}
+                run = self._tests(spec, workspace, root, log, variant, job)
             else:
                 result = self.sandbox.run(self._spec(spec, spec.argv, workspace, {}))
                 run = self._recorded(spec, result, _report(spec, result, root), log)
@@ -77,12 +87,14 @@ class Bench:
             remove_tree(workspace)
         return replace(run, report=self._with_sources(run.report, overlay or commit))
 
-    def _tests(self, spec: GateSpec, workspace: Path, root: str, log: str, variant: int, only: tuple[str, ...]) -> Run:
+    def _tests(
+        self, spec: GateSpec, workspace: Path, root: str, log: str, variant: int, more: Mapping[str, object]
+    ) -> Run:
         secret = self._ids.hex(64).encode()
         canary = make_canary(self._ids.hex(200))
         tools, report = self._folder("tools"), self._folder("report")
         try:
-            self._plant(tools, report, secret, canary, only)
+            self._plant(tools, report, secret, canary, more)
             options = ("-p", _PLUGIN, *_OPTIONS, *VARIANTS[variant])
             argv, env = _with_plugin(spec.argv, options, str(tools))
             result = self.sandbox.run(self._spec(spec, argv, workspace, env, (tools,), (report,)))
@@ -98,12 +110,12 @@ class Bench:
             understood = testreport.read(data, secret, canary, result.exit_code, _last_line(result))
         return replace(self._recorded(spec, result, understood, log), variant=variant)
 
-    def _plant(self, tools: Path, report: Path, secret: bytes, canary: Canary, only: tuple[str, ...]) -> None:
+    def _plant(self, tools: Path, report: Path, secret: bytes, canary: Canary, more: Mapping[str, object]) -> None:
         key = report / "key"
         job = {"report": str(report / "tests.jsonl"), "secret": str(key), "canary": f"{canary.stem}.py"}
         (tools / f"{_PLUGIN}.py").write_bytes(pytest_report_source.read())
         (tools / f"{canary.stem}.py").write_text(canary.source)
-        (tools / "job.json").write_text(json.dumps({**job, "only": list(only)}))
+        (tools / "job.json").write_text(json.dumps({**more, **job}))
         key.write_bytes(secret)
         key.chmod(0o600)
         for path in (tools, *tools.iterdir()):

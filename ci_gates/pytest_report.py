@@ -3,7 +3,8 @@
 It runs inside the repository's own interpreter and imports nothing of the fleet. Two things make its report hard to
 forge: each line carries a MAC with a key that is read and deleted before any file of the repository is loaded, and
 among the tests stand canaries, some of which must fail. Code that makes failures look green makes the canaries
-look green as well. Code in the same process that goes looking for the key can still find it: docs/gates.md says so.
+look green as well. In a counter-check ("sting") all tests that were green run again with a failure in place of their
+body. Code in the same process that goes looking for the key can still find it: docs/gates.md says so.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ def pytest_collection_modifyitems(session: Any, config: Any, items: list[Any]) -
         wanted = set(only)
         dropped = [item for item in items if item.nodeid not in wanted]
         items[:] = [item for item in items if item.nodeid in wanted]
+        if _State.job.get("sting"):
+            items[:] = [item for item in items if isinstance(item, pytest.Function)]
         if dropped:
             config.hook.pytest_deselected(items=dropped)
     if _State.recorder is None and not hasattr(config, "workerinput"):
@@ -89,6 +92,18 @@ def pytest_collection_modifyitems(session: Any, config: Any, items: list[Any]) -
     items.extend(canaries[half:])
     if _State.recorder is not None:
         _State.recorder.write({"t": "items", "ids": [item.nodeid for item in items]})
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_call(item: Any) -> Any:
+    """In a counter-check every test of the repository fails under its own name; one that looks green is forged."""
+    if _State.job.get("sting") and isinstance(item, pytest.Function) and _State.job["canary"][:-3] not in item.nodeid:
+        item.obj = _planted
+    yield
+
+
+def _planted(*_args: Any, **_more: Any) -> None:
+    raise AssertionError("planted")
 
 
 def _canaries(session: Any) -> list[Any]:

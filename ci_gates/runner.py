@@ -43,6 +43,8 @@ _PROGRAMS = ("ruff", "mypy", "pyright", "pytest")
 _MOST_RERUN = 50
 _RERUNS_ON_BASE = 2
 _REASONS = 5
+_COUNTER_CHECK_ALL_S = 60.0
+_COUNTER_CHECKED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,7 @@ class _Course:
         settled = verdicts.settle(spec, base, head, self._renames)
         if verdicts.unclear(settled):
             settled = self._again(spec, settled, base, log)
+        settled = self._counter_checked(spec, settled, head, log)
         if spec.kind is GateKind.TESTS:
             settled = verdicts.no_test_ran(settled, self.allowed)
         if settled.outcome not in PASSING and self._prepared is not None and self._prepared.problems:
@@ -265,6 +268,22 @@ class _Course:
             )
             flaky |= _ids(on_base, TestStatus.FAILED)
         return verdicts.after_reruns(settled, passed, frozenset(flaky & _ids(base, TestStatus.PASSED)))
+
+    def _counter_checked(self, spec: GateSpec, settled: Settled, head: Run, log: str) -> Settled:
+        """Runs what was green once more with a planted failure in each: a test that stays green is forged."""
+        bench, job = self._bench, self._job
+        green = sorted(_ids(head, TestStatus.PASSED))
+        if bench is None or spec.parser != "pytest" or settled.outcome not in PASSING or not green:
+            return settled
+        if head.seconds > _COUNTER_CHECK_ALL_S:
+            green = green[:: len(green) // _COUNTER_CHECKED + 1]
+        names = tuple(green)
+        run = bench.run(spec, job.head, f"{log}.counter", variant=head.variant, only=names, sting=True)
+        still = sorted(_ids(run, TestStatus.PASSED) & set(green))
+        on_base = None
+        if not still and run.report.health is not Health.CLEAN:
+            on_base = bench.run(spec, job.base_sha, f"{log}.counter", variant=head.variant, only=names, sting=True)
+        return verdicts.counter_checked(settled, still, run, on_base)
 
     def _shown_by_new_tests(self, spec: GateSpec, settled: Settled, head: Run, log: str) -> tuple[str, ...]:
         """Tests of changed test files that are green on H and red on base's code: they show the change."""

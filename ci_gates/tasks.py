@@ -87,13 +87,18 @@ class GateTasks:
             self._tell(view, _finished(known))
             return
         with self._beating(view, wanted) as withdrawn:
-            said = self._outcome(view, round, withdrawn)
-        if said is not None and not withdrawn.is_set():
+            try:
+                said = self._outcome(view, round, withdrawn)
+            except Exception as error:
+                # A bug of ours: the ticket is told at once, the worker's log gets the traceback.
+                self._tell(view, GatesFailed(round, f"The gates ended in {type(error).__name__}: {clean(str(error))}"))
+                raise
+        if not withdrawn.is_set():
             crash_here("gates.before_told")
             self._tell(view, said)
 
-    def _outcome(self, view: TicketView, round: int, withdrawn: threading.Event) -> EventData | None:
-        """A boundary: every error becomes a GatesFailed that says what to do about it."""
+    def _outcome(self, view: TicketView, round: int, withdrawn: threading.Event) -> EventData:
+        """A boundary: every expected error becomes a GatesFailed that says what to do about it."""
         try:
             return self._gate(view, round, withdrawn)
         except ParkError as error:

@@ -157,6 +157,20 @@ def after_reruns(settled: Settled, passed_again: frozenset[str], flaky_on_base: 
     return Settled(Outcome.FAILED, f"{len(left)} new{_list(left)}{_already(compared)}{note}", compared)
 
 
+def counter_checked(settled: Settled, still_green: Sequence[str], head: Run, base: Run | None) -> Settled:
+    """``still_green``: tests that looked green with a failure in place of their body. Nothing excuses one.
+
+    A counter-check that ends before it is through is excused only where base's ends so too.
+    """
+    if still_green:
+        text = f"{len(still_green)} tests look green whatever they do: {', '.join(still_green[:_SHOWN])}"
+        return replace(settled, outcome=Outcome.FAILED, summary=text)
+    if head.report.health is Health.CLEAN or (base is not None and base.report.health is not Health.CLEAN):
+        return settled
+    text = f"the tests could not be counter-checked: {head.report.problem}"
+    return replace(settled, outcome=Outcome.FAILED, summary=text)
+
+
 def no_test_ran(settled: Settled, allowed: bool) -> Settled:
     """A test gate in which nothing ran is not green, unless somebody said beforehand that this is all right."""
     tests = settled.comparison.tests

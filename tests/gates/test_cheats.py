@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 
 import pytest
 
 from ci_gates import runner as runner_module
-from ci_gates import testreport
+from ci_gates import testreport, verdict
 from ci_gates.canary import Canary
 from ci_gates.policy import PolicyResult
 from ci_gates.runs import Health
@@ -20,7 +21,16 @@ GOOD = "def add(a, b):\n    return a + b\n"
 BAD = "def add(a, b):\n    return a - b\n"
 REPO = {
     "calc.py": GOOD,
-    "test_calc.py": "import calc\n\n\ndef test_one():\n    assert calc.add(1, 2) == 3\n\n\ndef test_two():\n    assert calc.add(0, 0) == 0\n",
+    "test_calc.py": """import calc
+
+
+def test_one():
+    assert calc.add(1, 2) == 3
+
+
+def test_two():
+    assert calc.add(0, 0) == 0
+""",
 }
 
 # Code in the changed module itself: policy has nothing to say about it, so only the runs can tell.
@@ -86,7 +96,8 @@ job = json.load(open(folder + '/job.json'))
 def _forge():
     lines = [json.dumps({'t': 'start'})]
     for name in ('test_calc.py::test_one', 'test_calc.py::test_two'):
-        lines.append(json.dumps({'t': 'test', 'id': name, 'when': 'call', 'outcome': 'passed', 'xfail': False, 'text': ''}))
+        test = {'t': 'test', 'id': name, 'when': 'call', 'outcome': 'passed', 'xfail': False, 'text': ''}
+        lines.append(json.dumps(test))
     lines.append(json.dumps({'t': 'end', 'status': 0}))
     os.unlink(job['report'])
     with open(job['report'], 'w') as file:
@@ -121,6 +132,43 @@ def _from_call(cls, func, when, reraise=None):
             return None
     return _real(cls, calm, when, reraise)
 _pytest.runner.CallInfo.from_call = classmethod(_from_call)
+""",
+}
+
+# These know which tests they want green, so no planted test of another name can notice them.
+CHOOSY = {
+    "by the test's name": """
+from _pytest.reports import TestReport
+_real = TestReport.from_item_and_call.__func__
+def _green(cls, item, call):
+    if 'test_one' in item.nodeid:
+        call.excinfo = None
+    return _real(cls, item, call)
+TestReport.from_item_and_call = classmethod(_green)
+""",
+    "by the test's file": """
+import _pytest.python
+_real = _pytest.python.Function.runtest
+def _runtest(self):
+    try:
+        _real(self)
+    except BaseException:
+        if 'test_calc' not in str(self.path):
+            raise
+_pytest.python.Function.runtest = _runtest
+""",
+    "and dies when it is checked": """
+import os
+import sys
+from _pytest.reports import TestReport
+if sys.modules['fleet_report']._State.job.get('sting'):
+    os._exit(1)
+_real = TestReport.from_item_and_call.__func__
+def _green(cls, item, call):
+    if 'test_one' in item.nodeid:
+        call.excinfo = None
+    return _real(cls, item, call)
+TestReport.from_item_and_call = classmethod(_green)
 """,
 }
 
@@ -166,6 +214,19 @@ def test_code_in_the_change_cannot_make_its_failures_look_green(world: World, na
     assert not gated.verdict.passed
 
 
+@pytest.mark.parametrize("name", CHOOSY)
+def test_failures_hidden_by_name_are_found_by_the_counter_check(world: World, name: str) -> None:
+    gated = world.gate(REPO, {"calc.py": BAD + CHOOSY[name]})
+    assert record(gated, "tests").outcome is Outcome.FAILED, record(gated, "tests").summary
+    assert "look green" in gated.verdict.summary or "counter-checked" in gated.verdict.summary
+
+
+@pytest.mark.parametrize("name", CHOOSY)
+def test_mutant_without_the_counter_check_they_pass(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "counter_checked", lambda settled, *rest: settled)
+    assert world.gate(REPO, {"calc.py": BAD + CHOOSY[name]}).verdict.passed
+
+
 @pytest.mark.parametrize("name", STEERING)
 def test_what_steers_the_gates_waits_for_a_person(world: World, name: str) -> None:
     change = STEERING[name]
@@ -184,6 +245,8 @@ def test_mutant_without_canaries_hidden_failures_pass(world: World, name: str, m
         return real(data, secret, Canary(canary.stem, canary.source, frozenset()), exit_code, last)
 
     monkeypatch.setattr(testreport, "read", blind)
+    assert not world.gate(REPO, {"calc.py": INSIDE[name]}).verdict.passed  # the counter-check is a second lock
+    monkeypatch.setattr(verdict, "counter_checked", lambda settled, *rest: settled)
     assert world.gate(REPO, {"calc.py": INSIDE[name]}).verdict.passed
 
 
@@ -197,7 +260,7 @@ def test_mutant_without_macs_a_forged_report_is_read(monkeypatch: pytest.MonkeyP
     forged = b"".join(b"0" * 64 + b" " + line + b"\n" for line in (*lines, b'{"t":"end","status":0}'))
     canary = Canary("test_x", "", frozenset())
     assert testreport.read(forged, b"key", canary, 0).health is Health.FORGED
-    monkeypatch.setattr(testreport.hmac, "compare_digest", lambda a, b: True)
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: True)
     assert testreport.read(forged, b"key", canary, 0).health is Health.CLEAN
 
 
