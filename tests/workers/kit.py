@@ -21,6 +21,7 @@ from fleet.adapters.mirror import Mirrors
 from fleet.adapters.sandbox import open_sandbox
 from fleet.adapters.slots import Slot, Slots
 from fleet.core.environment import Prepared
+from fleet.core.ports import AttemptChannel
 from fleet.core.sandbox import Sandbox
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket, TicketLimits
@@ -84,6 +85,7 @@ class Attempts:
         self.artifacts = FolderArtifacts(self.layout.artifacts)
         self.slots = Slots(self.layout)
         self.launcher = LocalLauncher(self.layout, CLOCK)
+        self.make_channel: Callable[[], AttemptChannel] = lambda: self.channel
         self.pid = 0
 
     def tools(self) -> Tools:
@@ -110,7 +112,7 @@ class Attempts:
         Guard(
             ticket_id,
             attempt,
-            channel=self.channel,
+            channel=self.make_channel(),
             post=post,
             slots=self.slots,
             tools=self.tools(),

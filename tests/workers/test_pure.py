@@ -22,7 +22,7 @@ from tests.support.file_channel import FileChannel
 from tests.support.tickets import ticket
 from tests.support.wait import eventually
 from workers.agents import backend_for
-from workers.agents.command import judge, parse
+from workers.agents.command import CommandAgent, judge, parse
 from workers.link import MOST, Link, pair
 from workers.litter import is_git_folder, is_litter_name
 from workers.outcome import died, failed, failure_of, unwanted
@@ -96,7 +96,7 @@ def test_commands_are_words_without_a_shell() -> None:
 def test_an_unknown_agent_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="command"):
         backend_for("telepathy:now")
-    assert backend_for("command:true")
+    assert isinstance(backend_for("command:true"), CommandAgent)
 
 
 def test_only_status_0_is_success() -> None:
