@@ -66,14 +66,18 @@ def choose(
     left = [request for request in waiting.values() if request.key not in grants]
     while left:
         left.sort(key=lambda r: (-r.priority, tenants[r.tenant], repos[r.repo], r.at, r.key))
-        request = left.pop(0)
-        reason = _blocked(request, len(grants) + len(granted), tenants, repos, open_pulls, caps)
-        if reason:
-            why[request.ticket] = reason
-            continue
+        live, first = len(grants) + len(granted), 0
+        while first < len(left) and (reason := _blocked(left[first], live, tenants, repos, open_pulls, caps)):
+            why[left[first].ticket] = reason
+            first += 1
+        if first == len(left):
+            break
+        request = left[first]
         granted.append(request)
         tenants[request.tenant] += 1
         repos[request.repo] += 1
+        # Places are only taken here, so whoever was blocked stays blocked; the rest is ordered anew.
+        left = left[first + 1 :]
     return Choice(tuple(granted), why)
 
 
@@ -105,6 +109,11 @@ def holds(view: TicketView | None, attempt: int) -> bool:
     return view.state in (State.STARTING, State.RUNNING) and view.attempt == attempt
 
 
+def in_review(view: TicketView | None) -> bool:
+    """Whether the ticket's pull request is open."""
+    return view is not None and view.state is State.IN_REVIEW
+
+
 def reconcile(grants: Mapping[str, Request], views: Mapping[str, TicketView]) -> tuple[str, ...]:
-    """Keys of grants that nobody holds any more."""
+    """Keys of grants, or of requests, that nobody holds any more."""
     return tuple(key for key, grant in grants.items() if not holds(views.get(grant.ticket), grant.attempt))

@@ -20,7 +20,7 @@ from fleet.core.events import (
     WithdrawOrdered,
 )
 from fleet.core.retry import FailureClass, backoff
-from fleet.core.states import Reason, State
+from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
 from supervisor.policy import Policy
 
@@ -178,11 +178,11 @@ def _gating(view: TicketView, moment: Moment, policy: Policy) -> Decision | None
         event = StateChanged(State.PUBLISHING, Reason.GATES_PASSED, verdict.summary)
         return Decision(event, (Order(order(view, EffectKind.PUBLISH)),))
     if verdict is not None and verdict.needs:
-        return _end(view, State.PARKED, Reason(verdict.needs), verdict.summary)
+        return _end(view, State.PARKED, _park_reason(verdict.needs), verdict.summary)
     if verdict is not None and not verdict.infrastructure:
         return _red(view, verdict.summary, moment, policy)
     if failed is not None and failed.park:
-        return _end(view, State.PARKED, Reason(failed.park), failed.detail)
+        return _end(view, State.PARKED, _park_reason(failed.park), failed.detail)
     if failed is not None and failed.conflict:
         return _conflict(view, failed.detail, moment, policy)
     if verdict is not None or failed is not None:
@@ -191,6 +191,12 @@ def _gating(view: TicketView, moment: Moment, policy: Policy) -> Decision | None
     if moment.silent > policy.lost_after:
         return _regate(view, Reason.LOST, "The gate runner went silent.", moment, policy)
     return None
+
+
+def _park_reason(name: str) -> Reason:
+    """A name that is no reason to park still parks: a person must look, and the other tickets go on."""
+    known = {reason.value: reason for reason in PARK_REASONS}
+    return known.get(name, Reason.CONFIG)
 
 
 def _red(view: TicketView, summary: str, moment: Moment, policy: Policy) -> Decision:

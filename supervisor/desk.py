@@ -8,7 +8,7 @@ from fleet.adapters.shard_store import ShardStore
 from fleet.core.codec import CodecError, decode, encode
 from fleet.core.events import Envelope, SlotGranted, Source
 from fleet.core.view import TicketView
-from supervisor.admission import Caps, Choice, Message, Request, choose, reconcile
+from supervisor.admission import Caps, Choice, Message, Request, choose, in_review, reconcile
 
 RECONCILE_EVERY = 60.0
 
@@ -30,30 +30,36 @@ class Desk:
     def absorb(self, rows: Sequence[tuple[str, bytes]], wall: float, mono: float) -> None:
         """Takes the shards' messages, gives out free places, and tells those who got one.
 
-        The grant is written before it is told: a crash in between is mended by ``remind``, never doubled.
+        The grant is written before it is told. A crash in between is mended at the next look around, which the
+        next owner begins with: grants are told again, and a ticket that knows ignores it.
         """
         operations: list[str | bytes] = []
+        told: set[str] = set()
         for cursor, raw in rows:
             self.cursor = cursor
             try:
-                self._take(decode(raw, Message), operations)
+                message = decode(raw, Message)
             except CodecError:
                 continue
+            self._take(message, operations)
+            told.add(message.request.key)
         if rows:
             operations += ["K", self.cursor]
         if self._reconciled is None or mono - self._reconciled >= RECONCILE_EVERY:
             self._reconcile(operations)
             self._reconciled = mono
+            told.update(self._grants)
         choice = choose(self._waiting, self._grants, self._pulls, self._caps)
         for request in choice.granted:
             self._grants[request.key] = request
+            told.add(request.key)
             operations += ["G", request.key, encode(request)]
         self._explain(choice, operations)
         if operations:
             self._store.step_admission(self.epoch, operations)
-        again = [self._grants[key] for key in self._waiting if key in self._grants]
-        if again and (rows or choice.granted):
-            self._store.grant([_granted(request, wall) for request in again])
+        granted = [_granted(self._grants[key], wall) for key in sorted(told & self._grants.keys())]
+        if granted:
+            self._store.grant(granted)
 
     def _take(self, message: Message, operations: list[str | bytes]) -> None:
         request = message.request
@@ -73,13 +79,17 @@ class Desk:
                 operations += ["p", request.ticket]
 
     def _reconcile(self, operations: list[str | bytes]) -> None:
-        if not self._grants:
+        """Drops places, requests and open pull requests whose ticket no longer has or wants them."""
+        if not (self._grants or self._waiting or self._pulls):
             return
         views = {view.id: view for view in self._views()}
-        for key in reconcile(self._grants, views):
-            self._grants.pop(key)
+        for key in reconcile({**self._waiting, **self._grants}, views):
+            self._grants.pop(key, None)
             self._waiting.pop(key, None)
             operations += ["g", key, "w", key]
+        for ticket in [ticket for ticket in self._pulls if not in_review(views.get(ticket))]:
+            self._pulls.pop(ticket)
+            operations += ["p", ticket]
 
     def _explain(self, choice: Choice, operations: list[str | bytes]) -> None:
         for ticket, text in choice.why.items():

@@ -177,7 +177,8 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         since=at,
         until=changed.until,
         turn=changed.turn,
-        news=News(),
+        # A merge may be told before the publishing: it is news for the state that follows.
+        news=News(closed=view.news.closed) if changed.state is State.IN_REVIEW else News(),
     )
     if changed.state is State.STARTING:
         return replace(moved, attempt=changed.attempt, seq=0, missing_from=0, change=None, round=0, gates=())

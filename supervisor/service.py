@@ -22,7 +22,7 @@ from fleet.core.view import TicketView
 from supervisor.admission import Caps, Message, Request
 from supervisor.desk import Desk
 from supervisor.policy import Policy
-from supervisor.shard import Shard, ShardKeeper, Turn
+from supervisor.shard import WORKS, Shard, ShardKeeper, Turn
 
 RENEW_EVERY = 1.0
 TICK_EVERY = 0.5
@@ -225,18 +225,18 @@ class Supervisor:
         return Message(verb, request)
 
     def _sweep(self, mono: float) -> None:
-        """Finds orders that were begun while their worker has not been heard: from now on its silence counts."""
+        """Finds orders that were begun: they need no further wake-up, and from now on their worker's silence counts."""
         for keeper in self._keepers.values():
             waiting = [
                 order.effect
                 for orders in keeper.shard.outbox.values()
                 for order in orders.values()
-                if order.effect.kind in WAKES and order.effect.id in self._sent
+                if order.effect.kind in WORKS and self._sent.get(order.effect.id, float("inf")) < float("inf")
             ]
-            unheard = [effect for effect in waiting if keeper.unheard(effect)]
-            for effect, begun in zip(unheard, self._store.begun(unheard), strict=True):
+            for effect, begun in zip(waiting, self._store.begun(waiting), strict=True):
                 if begun:
-                    keeper.hear(effect.ticket, mono)
+                    if keeper.unheard(effect):
+                        keeper.hear(effect.ticket, mono)
                     self._sent[effect.id] = float("inf")
         known = {
             effect_id

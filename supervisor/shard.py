@@ -17,8 +17,10 @@ from fleet.core.events import (
     Envelope,
     EventData,
     EventsMissing,
+    GateFinished,
     GatesFailed,
     GatesFinished,
+    GatesStarted,
     Heartbeat,
     Published,
     PublishFailed,
@@ -30,6 +32,7 @@ from fleet.core.events import (
 )
 from fleet.core.outbox import Outstanding
 from fleet.core.states import State
+from fleet.core.ticket import shard_of
 from fleet.core.view import TicketView
 from supervisor.decide import TOLD, Moment, decide, status
 from supervisor.fold import fold
@@ -43,9 +46,8 @@ _VOICE = {
     State.GATING: Source.GATES,
     State.PUBLISHING: Source.PUBLISHER,
 }
-
-
-_STATE_OF = frozenset({EffectKind.START_ATTEMPT, EffectKind.RUN_GATES, EffectKind.PUBLISH})
+# Effects that are a state's own work, begun once. The publisher's other effects are repeated until they are told.
+WORKS = frozenset({EffectKind.START_ATTEMPT, EffectKind.RUN_GATES, EffectKind.PUBLISH})
 
 
 @dataclass(slots=True)
@@ -136,6 +138,9 @@ class ShardKeeper:
     def moment(self, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
         """The silence of this ticket's worker; counted from the first look when it was never heard."""
         known = self.shard.liveness.setdefault(view.id, Liveness(mono))
+        if known.heard is None and view.state is State.RUNNING:
+            # It was claimed, so it must speak: what it said last came before this state, or before this owner.
+            return Moment(wall, silent=mono - known.ordered, jitter=jitter)
         if known.heard is not None:
             return Moment(wall, silent=mono - known.heard, jitter=jitter)
         return Moment(wall, unclaimed=mono - known.ordered, jitter=jitter)
@@ -143,7 +148,7 @@ class ShardKeeper:
     def unheard(self, effect: Effect) -> bool:
         """Whether the worker of this order, of the ticket's current state, has not given a sign of life yet."""
         known = self.shard.liveness.get(effect.ticket)
-        return effect.kind in _STATE_OF and (known is None or known.heard is None)
+        return effect.kind in WORKS and (known is None or known.heard is None)
 
     def hear(self, ticket: str, mono: float) -> None:
         self.shard.liveness.setdefault(ticket, Liveness(mono)).heard = mono
@@ -156,13 +161,16 @@ class ShardKeeper:
             turn.batch.quarantined.append(raw)
             return
         view = turn.views.get(event.ticket) or self.shard.views.get(event.ticket)
+        if source is Source.ADMISSION and view is not None and not _waits_for(view, event.attempt):
+            return  # a place told twice; one that nobody wants any more is found by admission itself
         if view is None or isinstance(event.data, TicketAccepted):
             self._accept(turn, view, event, raw)
         elif source is Source.ATTEMPTS and event.attempt != view.attempt:
             if not isinstance(event.data, Heartbeat):
                 turn.batch.quarantined.append(raw)
         elif isinstance(event.data, Heartbeat):
-            _hear(turn, view, source)
+            if event.attempt == view.attempt:
+                _hear(turn, view, source)
             if source is Source.ATTEMPTS and event.data.last_seq > view.seq:
                 self._missing(turn, view, wall, again=True)
         elif source is Source.ATTEMPTS and event.seq != view.seq + 1:
@@ -179,7 +187,8 @@ class ShardKeeper:
         """The same ticket accepted again is the same ticket (I2); anything else about an unknown one is refused."""
         if view is not None:
             return
-        if isinstance(event.data, TicketAccepted) and event.data.ticket.id == event.ticket:
+        ours = shard_of(event.ticket) == self.shard.name
+        if ours and isinstance(event.data, TicketAccepted) and event.data.ticket.id == event.ticket:
             self._fold(turn, None, event)
         else:
             turn.batch.quarantined.append(raw)
@@ -202,7 +211,7 @@ class ShardKeeper:
         turn.batch.views[event.ticket] = (stored.version if stored else 0, after)
         turn.batch.log.append(event)
         if isinstance(event.data, Withdrawn):
-            self._withdraw(turn, after, only=EffectKind.WITHDRAW)
+            self._closed(turn, after, event.data.number)
         if isinstance(event.data, StatusPosted):
             self._withdraw(turn, after, only=EffectKind.STATUS, upto=event.data.version)
 
@@ -232,9 +241,7 @@ class ShardKeeper:
             else:
                 raise InternalError(f"Deciding about {name} does not come to an end.")
 
-    def _withdraw(
-        self, turn: Turn, view: TicketView, only: EffectKind | None = None, upto: int | None = None
-    ) -> None:
+    def _withdraw(self, turn: Turn, view: TicketView, only: EffectKind | None = None, upto: int | None = None) -> None:
         """A ticket that moved on no longer wants the worker effects of the state it left.
 
         ``only``: orders of that kind are done instead; of status orders those for views up to version ``upto``.
@@ -251,6 +258,14 @@ class ShardKeeper:
         gone = set(turn.batch.withdrawn)
         turn.batch.orders = [order for order in turn.batch.orders if order.effect.id not in gone]
 
+    def _closed(self, turn: Turn, view: TicketView, number: int) -> None:
+        """Pull request ``number`` is closed (0: none was found). An order for one found later still stands."""
+        known = [*self.shard.outbox.get(view.id, {}).values(), *turn.batch.orders]
+        mine = (order.effect for order in known if order.effect.ticket == view.id)
+        closing = (effect for effect in mine if effect.kind is EffectKind.WITHDRAW)
+        turn.batch.withdrawn += [effect.id for effect in closing if effect.turn in (0, number)]
+        turn.batch.orders = [order for order in turn.batch.orders if order.effect.id not in turn.batch.withdrawn]
+
     def _own(self, view: TicketView, data: EventData, wall: float) -> Envelope:
         return Envelope(view.ticket.tenant, view.id, view.attempt, 0, wall, data, Source.SUPERVISOR)
 
@@ -260,15 +275,21 @@ def _hear(turn: Turn, view: TicketView, source: Source) -> None:
         turn.heard.add(view.id)
 
 
+def _waits_for(view: TicketView, attempt: int) -> bool:
+    return view.state is State.QUEUED and attempt == view.attempt + 1
+
+
 def _stale(view: TicketView, event: Envelope) -> bool:
     """Whether gates or the publisher speak about an attempt, round or state that is over."""
     data = event.data
     if event.source is Source.GATES:
         if view.state is not State.GATING or event.attempt != view.attempt:
             return True
-        return isinstance(data, GatesFinished | GatesFailed) and data.round != view.round
+        rounds = GatesStarted | GateFinished | GatesFinished | GatesFailed
+        return isinstance(data, rounds) and data.round != view.round
     if event.source is Source.PUBLISHER and isinstance(data, Published | PublishFailed):
         if view.state is State.CANCELLED:
             return isinstance(data, PublishFailed)
-        return view.state is not State.PUBLISHING or event.attempt != view.attempt
+        other_round = isinstance(data, PublishFailed) and data.round != view.round
+        return view.state is not State.PUBLISHING or event.attempt != view.attempt or other_round
     return False

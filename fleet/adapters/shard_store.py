@@ -122,14 +122,17 @@ class ShardStore:
     def read(
         self, cursors: Mapping[tuple[str, Source], str], admission: str | None, block_ms: int
     ) -> tuple[dict[tuple[str, Source], list[tuple[str, bytes]]], list[tuple[str, bytes]]]:
-        """New entries after the cursors, per shard and source, and those of admission when its cursor is given."""
+        """New entries after the cursors, per shard and source, and those of admission when its cursor is given.
+
+        ``block_ms``: how long to wait for the first of them; 0 does not wait.
+        """
         wanted: dict[Any, Any] = {keys.of(shard, "in", source.value): at for (shard, source), at in cursors.items()}
         names = {keys.of(shard, "in", source.value): (shard, source) for shard, source in cursors}
         if admission is not None:
             wanted[keys.of(keys.ADMISSION, "in")] = admission
         if not wanted:
             return {}, []
-        found = self._ask(self._redis.xread, wanted, count=READ_MOST, block=block_ms) or ()
+        found = self._ask(self._redis.xread, wanted, count=READ_MOST, block=block_ms or None) or ()
         shards: dict[tuple[str, Source], list[tuple[str, bytes]]] = {}
         asked: list[tuple[str, bytes]] = []
         for stream, entries in found.items() if isinstance(found, dict) else found:
