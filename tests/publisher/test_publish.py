@@ -7,24 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.core.events import Published, PublishFailed, PublishProblem
-from fleet.core.gates import Outcome
+from fleet.adapters import keys
+from fleet.core.events import PublishProblem
+from fleet.core.ticket import shard_of
 from fleet.core.view import PullRequest
-from fleet.publisher.plan import head_ref
-from tests.publisher.world import REPO, World
+from tests.publisher.world import REPO, WHO, World, problem, published
 
 READS = {"git.fetch", "pull.list", "issue.get", "status.combined", "comment.list", "user.me"}
 WRITES = {"git.push", "pull.create", "issue.label", "status.create", "comment.create"}
-
-
-def published(answer: Published | PublishFailed) -> Published:
-    assert isinstance(answer, Published), answer
-    return answer
-
-
-def problem(answer: Published | PublishFailed) -> PublishProblem:
-    assert isinstance(answer, PublishFailed), answer
-    return answer.problem
 
 
 def test_one_draft_pull_request_with_evidence(world: World) -> None:
@@ -155,85 +145,6 @@ def test_what_people_wrote_around_the_evidence_stays(world: World) -> None:
     assert after is not None and after.body.endswith("\n\nReviewed on Monday, see chat.") and "$1.00" in after.body
 
 
-# --- I5: nothing without a pass -------------------------------------------------------------------------------------
-
-
-@pytest.mark.invariant("I5")
-def test_one_byte_changed_after_the_gates(world: World) -> None:
-    view = world.gated()
-    other = world.commit(world.base, {"a.py": " "})
-    world.store.update_ref(head_ref(view.id, 1), other)
-    assert problem(world.publisher().publish(view, 1, 1)) is PublishProblem.NO_PASS
-    assert world.branch_at(view.ticket.branch) == "" and world.pulls() == []
-
-
-@pytest.mark.invariant("I5")
-@pytest.mark.parametrize(
-    "outcome", [o for o in Outcome if o not in (Outcome.PASSED, Outcome.FIXED, Outcome.FLAKY, Outcome.ALREADY_RED)]
-)
-def test_a_gate_that_did_not_pass(world: World, outcome: Outcome) -> None:
-    view = world.gated()
-    record = world.records(view.ticket, view.head, 1)[2]
-    world.ledger.put_gate_record(replace(record, outcome=outcome))
-    assert problem(world.publisher().publish(view, 1, 1)) is PublishProblem.NO_PASS
-    assert world.branch_at(view.ticket.branch) == ""
-
-
-@pytest.mark.invariant("I5")
-@pytest.mark.parametrize(
-    "forged",
-    [{"base_sha": "0" * 40}, {"config_digest": "e" * 64}, {"head": "1" * 40}, {"attempt": 2}, {"name": "test"}],
-)
-def test_a_tampered_record(world: World, forged: dict[str, object]) -> None:
-    view = world.gated()
-    record = world.records(view.ticket, view.head, 1)[2]
-    world.redis.hdel(f"fleet:{{{_shard(view.id)}}}:gates:{view.id}", f"gate:1:{view.head}:tests")
-    world.ledger.put_gate_record(replace(record, **forged))  # type: ignore[arg-type]
-    assert problem(world.publisher().publish(view, 1, 1)) is PublishProblem.NO_PASS
-    assert world.pulls() == []
-
-
-def _shard(ticket: str) -> str:
-    from fleet.core.ticket import shard_of
-
-    return shard_of(ticket)
-
-
-@pytest.mark.invariant("I5")
-def test_a_verdict_can_only_take_the_pass_away(world: World) -> None:
-    view = world.gated()
-    verdict = world.ledger.verdict(view.id, 1, 1)
-    assert verdict is not None
-    for worse in (replace(verdict, needs="approval"), replace(verdict, passed=False), replace(verdict, head="0" * 40)):
-        world.ledger.put_verdict(worse)
-        assert problem(world.publisher().publish(view, 1, 1)) is PublishProblem.NO_PASS
-    assert problem(world.publisher().publish(view, 1, 7)) is PublishProblem.NO_PASS
-
-
-@pytest.mark.invariant("I5")
-def test_a_commit_that_does_not_stand_on_the_gated_base(world: World) -> None:
-    aside = world.commit(world.base, {"c.py": "hidden\n"})
-    view = world.gated(head=world.commit(aside, {"a.py": ""}))
-    assert problem(world.publisher().publish(view, 1, 1)) is PublishProblem.NO_PASS
-
-
-@pytest.mark.invariant("I5")
-def test_mutant_that_believes_the_message_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With make_pass taken out, a red gate gets published: the tests above can fail."""
-    from fleet.core.gates import make_pass
-    from fleet.publisher import plan
-
-    view = world.gated()
-    red = replace(world.records(view.ticket, view.head, 1)[2], outcome=Outcome.FAILED)
-    world.ledger.put_gate_record(red)
-
-    def believes(plan_record, records, head):  # type: ignore[no-untyped-def]
-        return make_pass(plan_record, [replace(r, outcome=Outcome.PASSED) for r in records], head)
-
-    monkeypatch.setattr(plan, "make_pass", believes)
-    published(world.publisher().publish(view, 1, 1))
-
-
 # --- base moves -----------------------------------------------------------------------------------------------------
 
 
@@ -283,8 +194,6 @@ def test_workflow_files_without_the_permission(world: World) -> None:
     inner = world.store.call("mktree", input=f"100644 blob {blob}\tx.yml\n".encode()).stdout.decode().strip()
     outer = world.store.call("mktree", input=f"040000 tree {inner}\tworkflows\n".encode()).stdout.decode().strip()
     tree = world.store.call("mktree", input=f"040000 tree {outer}\t.github\n".encode()).stdout.decode().strip()
-    from tests.publisher.world import WHO
-
     view = world.gated(head=world.store.commit_tree(tree, [world.base], "w", WHO, WHO, 1))
     assert problem(world.publisher().publish(view, 1, 1)) is PublishProblem.FORBIDDEN
     assert world.pulls() == []
@@ -398,6 +307,6 @@ def test_withdraw_leaves_somebody_else_s_alone(world: World) -> None:
 @pytest.mark.invariant("I20")
 def test_nothing_is_begun_on_a_cancelled_ticket(world: World) -> None:
     view = world.gated()
-    world.redis.sadd(f"fleet:{{{_shard(view.id)}}}:cancelled", view.id)
+    world.redis.sadd(keys.of(shard_of(view.id), "cancelled"), view.id)
     world.tasks().pull_request(view.id, 1, 1)
     assert world.told() == [] and world.pulls() == []

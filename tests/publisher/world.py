@@ -24,7 +24,7 @@ from fleet.adapters.ledger import RedisLedger
 from fleet.adapters.redis_client import FleetRedis, connect
 from fleet.core.codec import decode_event, encode
 from fleet.core.effects import Effect, EffectKind
-from fleet.core.events import ChangeReady, Envelope, Published, PublishFailed, Source
+from fleet.core.events import ChangeReady, Envelope, Published, PublishFailed, PublishProblem, Source
 from fleet.core.gates import GateKind, GatePlanRecord, GateRecord, Mode, Outcome, TestCounts, VerdictRecord
 from fleet.core.outbox import Outstanding
 from fleet.core.states import Reason, State
@@ -246,3 +246,13 @@ class World:
         with self.forge.store.read() as tx:
             rows = tx.rows.all("SELECT i.number, i.state, p.head_sha FROM pulls p JOIN issues i ON i.id = p.issue_id")
         return [(row["number"], row["state"], row["head_sha"]) for row in rows]
+
+
+def published(answer: Published | PublishFailed) -> Published:
+    assert isinstance(answer, Published), answer
+    return answer
+
+
+def problem(answer: Published | PublishFailed) -> PublishProblem:
+    assert isinstance(answer, PublishFailed), answer
+    return answer.problem
