@@ -24,9 +24,29 @@ def repo_html(tx: Tx, repo: Repo, path: str = "") -> str:
     return f"{tx.base}/{repo.full_name}{path}"
 
 
+# Addresses that GitHub's answers always carry; clients only follow those of the verbs in rest/table.py.
+_USER_URLS = ("followers", "following", "gists", "starred", "subscriptions", "organizations", "repos", "events",
+              "received_events")  # fmt: skip
+_REPO_URLS = {
+    "archive": "/{archive_format}{/ref}", "assignees": "/assignees{/user}", "blobs": "/git/blobs{/sha}",
+    "branches": "/branches{/branch}", "collaborators": "/collaborators{/collaborator}",
+    "comments": "/comments{/number}", "commits": "/commits{/sha}", "compare": "/compare/{base}...{head}",
+    "contents": "/contents/{+path}", "contributors": "/contributors", "deployments": "/deployments",
+    "downloads": "/downloads", "events": "/events", "forks": "/forks", "git_commits": "/git/commits{/sha}",
+    "git_refs": "/git/refs{/sha}", "git_tags": "/git/tags{/sha}", "hooks": "/hooks",
+    "issue_comment": "/issues/comments{/number}", "issue_events": "/issues/events{/number}",
+    "issues": "/issues{/number}", "keys": "/keys{/key_id}", "labels": "/labels{/name}", "languages": "/languages",
+    "merges": "/merges", "milestones": "/milestones{/number}", "notifications": "/notifications{?since,all}",
+    "pulls": "/pulls{/number}", "releases": "/releases{/id}", "stargazers": "/stargazers",
+    "statuses": "/statuses/{sha}", "subscribers": "/subscribers", "subscription": "/subscription", "tags": "/tags",
+    "teams": "/teams", "trees": "/git/trees{/sha}",
+}  # fmt: skip
+
+
 def user(tx: Tx, row: Row) -> Json:
     login = row["login"]
-    return {
+    return {f"{name}_url": api(tx, f"/users/{quote(login)}/{name}") for name in _USER_URLS} | {
+        "gravatar_id": "",
         "login": login,
         "id": row["id"],
         "node_id": f"U_{row['id']}",
@@ -46,35 +66,47 @@ def repository(tx: Tx, repo: Repo) -> Json:
     owner = tx.user(repo.owner)
     assert owner is not None
     count = tx.rows.one("SELECT COUNT(*) AS n FROM issues WHERE repo_id = ? AND state = 'open'", repo.id)
-    return {
-        "id": repo.id,
-        "node_id": f"R_{repo.id}",
-        "name": repo.name,
-        "full_name": repo.full_name,
-        "owner": user(tx, owner),
-        "private": repo.private,
-        "visibility": "private" if repo.private else "public",
-        "description": repo.description or None,
-        "fork": False,
-        "archived": False,
-        "disabled": False,
-        "has_issues": True,
-        "default_branch": repo.default_branch,
-        "open_issues_count": count["n"] if count else 0,
-        "open_issues": count["n"] if count else 0,
-        "url": repo_api(tx, repo),
-        "html_url": repo_html(tx, repo),
-        "clone_url": repo_html(tx, repo, ".git"),
-        "git_url": repo_html(tx, repo, ".git"),
-        "hooks_url": repo_api(tx, repo, "/hooks"),
-        "created_at": repo.created_at,
-        "updated_at": repo.updated_at,
-        "pushed_at": repo.updated_at,
-        "allow_merge_commit": True,
-        "allow_squash_merge": True,
-        "allow_rebase_merge": False,
-        "topics": [],
-    }
+    urls = {f"{name}_url": repo_api(tx, repo, path) for name, path in _REPO_URLS.items()}
+    counts = dict.fromkeys(("forks", "forks_count", "stargazers_count", "watchers", "watchers_count", "size",
+                            "network_count", "subscribers_count"), 0)  # fmt: skip
+    nothing = dict.fromkeys(("homepage", "language", "license", "mirror_url"))
+    absent = dict.fromkeys(("has_discussions", "has_pages", "has_projects", "has_wiki", "has_downloads"), False)
+    return (
+        urls
+        | counts
+        | nothing
+        | absent
+        | {
+            "id": repo.id,
+            "node_id": f"R_{repo.id}",
+            "name": repo.name,
+            "full_name": repo.full_name,
+            "owner": user(tx, owner),
+            "private": repo.private,
+            "visibility": "private" if repo.private else "public",
+            "description": repo.description or None,
+            "fork": False,
+            "archived": False,
+            "disabled": False,
+            "has_issues": True,
+            "default_branch": repo.default_branch,
+            "open_issues_count": count["n"] if count else 0,
+            "open_issues": count["n"] if count else 0,
+            "url": repo_api(tx, repo),
+            "html_url": repo_html(tx, repo),
+            "clone_url": repo_html(tx, repo, ".git"),
+            "git_url": repo_html(tx, repo, ".git"),
+            "ssh_url": repo_html(tx, repo, ".git"),
+            "svn_url": repo_html(tx, repo),
+            "created_at": repo.created_at,
+            "updated_at": repo.updated_at,
+            "pushed_at": repo.updated_at,
+            "allow_merge_commit": True,
+            "allow_squash_merge": True,
+            "allow_rebase_merge": False,
+            "topics": [],
+        }
+    )
 
 
 def label(tx: Tx, repo: Repo, row: Row) -> Json:
@@ -158,6 +190,8 @@ def issue(tx: Tx, repo: Repo, row: Row) -> Json:
         data["pull_request"] = {
             "url": repo_api(tx, repo, f"/pulls/{number}"),
             "html_url": repo_html(tx, repo, f"/pull/{number}"),
+            "diff_url": repo_html(tx, repo, f"/pull/{number}.diff"),
+            "patch_url": repo_html(tx, repo, f"/pull/{number}.patch"),
             "merged_at": pull_row["merged_at"],
         }
     return data
@@ -174,6 +208,16 @@ def pull(tx: Tx, repo: Repo, row: Row) -> Json:
     issue_url = repo_api(tx, repo, f"/issues/{number}")
     html = repo_html(tx, repo, f"/pull/{number}")
     repo_json = repository(tx, repo)
+    links = {
+        "self": url,
+        "html": html,
+        "issue": issue_url,
+        "comments": f"{issue_url}/comments",
+        "commits": f"{url}/commits",
+        "review_comments": f"{url}/comments",
+        "review_comment": repo_api(tx, repo, "/pulls/comments{/number}"),
+        "statuses": repo_api(tx, repo, f"/statuses/{row['head_sha']}"),
+    }
     return _ticket(tx, repo, row) | {
         "id": row["id"],
         "node_id": f"PR_{row['id']}",
@@ -182,10 +226,11 @@ def pull(tx: Tx, repo: Repo, row: Row) -> Json:
         "diff_url": f"{html}.diff",
         "patch_url": f"{html}.patch",
         "issue_url": issue_url,
-        "commits_url": f"{url}/commits",
-        "review_comments_url": f"{url}/comments",
-        "comments_url": f"{issue_url}/comments",
-        "statuses_url": repo_api(tx, repo, f"/statuses/{row['head_sha']}"),
+        "commits_url": links["commits"],
+        "review_comments_url": links["review_comments"],
+        "review_comment_url": links["review_comment"],
+        "comments_url": links["comments"],
+        "statuses_url": links["statuses"],
         "draft": bool(row["draft"]),
         "merged_at": row["merged_at"],
         "merge_commit_sha": row["merge_sha"],
@@ -194,7 +239,7 @@ def pull(tx: Tx, repo: Repo, row: Row) -> Json:
         "requested_reviewers": _people(tx, "reviewers", row["id"]),
         "requested_teams": [],
         "auto_merge": None,
-        "_links": {"self": {"href": url}, "html": {"href": html}, "issue": {"href": issue_url}},
+        "_links": {name: {"href": links[name]} for name in links},
     }
 
 
@@ -226,6 +271,7 @@ def event(tx: Tx, repo: Repo, row: Row) -> Json:
         "commit_id": None,
         "commit_url": None,
         "created_at": row["created_at"],
+        "performed_via_github_app": None,
         **json.loads(row["data"]),
     }
 

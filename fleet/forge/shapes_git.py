@@ -36,7 +36,13 @@ def git_commit(tx: Tx, repo: Repo, commit: Commit) -> Json:
             }
             for sha in commit.parents
         ],
-        "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
+        "verification": {
+            "verified": False,
+            "reason": "unsigned",
+            "signature": None,
+            "payload": None,
+            "verified_at": None,
+        },
     }
 
 

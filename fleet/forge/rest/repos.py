@@ -60,11 +60,14 @@ def _branch(call: Call, name: str, sha: str, full: bool) -> Json:
     bare = call.tx.bare(call.repo)
     short = {"sha": sha, "url": shapes.repo_api(call.tx, call.repo, f"/commits/{sha}")}
     commit = bare.commit(sha) if full else None
+    url = shapes.repo_api(call.tx, call.repo, f"/branches/{quote(name)}")
     return {
         "name": name,
         "commit": shapes_git.commit(call.tx, call.repo, commit) if commit else short,
         "protected": False,
-        "protection_url": shapes.repo_api(call.tx, call.repo, f"/branches/{quote(name)}/protection"),
+        "protection": {"enabled": False},
+        "protection_url": f"{url}/protection",
+        "_links": {"self": url, "html": shapes.repo_html(call.tx, call.repo)},
     }
 
 
