@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import termios
+import tty
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -119,6 +121,20 @@ class Table:
             mark, style = ("✓", "green") if passed else ("✗", "red")
             rows.append(Text(f"   {mark} {safe(gate.name):<12} {gate.outcome:<12} {safe(gate.summary)}", style=style))
         return rows
+
+
+def keep_serving() -> None:
+    """Holds the fleet in use until q (or Ctrl-C) is pressed, so that its pages stay up while somebody reads them."""
+    print("serving the pages; press q to leave (the fleet then stops by itself when nobody needs it)", flush=True)
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setcbreak(sys.stdin)
+        while sys.stdin.read(1) not in ("q", "Q", "\x04", ""):
+            pass
+    except KeyboardInterrupt:
+        print()
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def _plain(data: object) -> object:

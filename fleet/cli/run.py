@@ -10,7 +10,7 @@ import typer
 
 from fleet.adapters.acl import Role
 from fleet.cli.app import INTERRUPTED, app, client, put_json, say
-from fleet.cli.live import Printer, Table
+from fleet.cli.live import Printer, Table, keep_serving
 from fleet.cli.wording import at_rest, exit_code, result
 from fleet.core.errors import UsageError
 from fleet.core.view import TicketView
@@ -119,6 +119,8 @@ def watch(fleet: Client, ticket: str, as_json: bool, ours: bool) -> int:
         with printer:
             view = _follow(fleet, ticket, printer)
         _report(fleet, view, as_json)
+        if isinstance(printer, Table) and sys.stdin.isatty():
+            keep_serving()
     except KeyboardInterrupt:
         return _interrupted(fleet, ticket, as_json, ours)
     return exit_code(view.state)

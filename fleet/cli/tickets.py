@@ -43,7 +43,9 @@ def list_tickets(
         state = view.state.value.replace("_", " ")
         table.add_row(view.id, state, safe(view.ticket.issue), safe(view.ticket.title), safe(text))
     console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table if shown else "no tickets" if every else "no open tickets (see ended ones with --all)")
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table if shown else "no tickets" if every else "no open tickets (see ended ones with --all)")
 
 
 @app.command()

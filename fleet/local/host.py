@@ -43,7 +43,8 @@ class Running:
 class Host:
     """``services``: name → function that runs it until SIGTERM. ``idle``: whether nobody needs the fleet now.
 
-    ``changed`` is told the pids (0: waits to be started again) after every start and every death.
+    ``changed`` is told the pids (0: waits to be started again) after every start and every death. ``tend`` is called
+    about every five seconds and after every death: it brings the store back when it died.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Host:
         idle: Callable[[], bool],
         idle_seconds: float,
         changed: Callable[[Mapping[str, int]], None],
+        tend: Callable[[], None],
     ) -> None:
         self._services = [Running(name, start) for name, start in services.items()]
         self._logs = logs
@@ -61,6 +63,7 @@ class Host:
         self._idle = idle
         self._idle_seconds = idle_seconds
         self._changed = changed
+        self._tend = tend
 
     def run(self) -> str:
         """Serves until SIGTERM or until nobody needed it for ``idle_seconds``; answers why it ended."""
@@ -74,6 +77,8 @@ class Host:
             if received is not None and received.si_signo in (signal.SIGTERM, signal.SIGINT):
                 why = "asked to stop"
             self._bury(reap())
+            if not why:
+                self._tend()
             if not self._idle():
                 busy_at = self._clock.monotonic()
             elif self._clock.monotonic() - busy_at >= self._idle_seconds:

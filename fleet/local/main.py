@@ -10,7 +10,7 @@ from pathlib import Path
 
 import fleet
 from fleet.adapters.acl import Role
-from fleet.core.errors import TemporaryError, UsageError
+from fleet.core.errors import FleetError, TemporaryError, UsageError
 from fleet.local import ports
 from fleet.local.client import settle_memory
 from fleet.local.home import Home, HostState, version
@@ -52,7 +52,13 @@ def run_host(home: Home) -> None:
     settle_memory()
     table = services(wiring)
     host = Host(
-        table, home.layout.logs, wiring.clock, _idle(home, wiring), settings.home.idle_minutes * 60, home.write_services
+        table,
+        home.layout.logs,
+        wiring.clock,
+        _idle(home, wiring),
+        settings.home.idle_minutes * 60,
+        home.write_services,
+        _tend(wiring),
     )
     started = wiring.clock.now()
     state = HostState(os.getpid(), version(), wiring.forge_url, asdict(settings), str(address), started)
@@ -79,6 +85,22 @@ def _idle(home: Home, wiring: Wiring) -> Callable[[], bool]:
             return False
 
     return idle
+
+
+def _tend(wiring: Wiring) -> Callable[[], None]:
+    """Starts the embedded store again when it died; its append-only file has everything that was promised."""
+
+    def tend() -> None:
+        if wiring.home.redis_url:
+            return
+        try:
+            if not wiring.embedded.running():
+                wiring.embedded.ensure()
+                print("the store had died and was started again", file=sys.stderr, flush=True)
+        except FleetError as error:
+            print(f"the store cannot be started: {error}", file=sys.stderr, flush=True)
+
+    return tend
 
 
 def run_service(home: Home, name: str) -> None:
