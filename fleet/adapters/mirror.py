@@ -40,6 +40,7 @@ class Mirrors:
         if (path / "HEAD").exists():
             return BareRepo(path)
         path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
         if self._layout.as_root:
             # Folders below inherit the group, so that the slots can read what git writes later.
             os.chown(path, 0, self._layout.slot_gid())

@@ -178,13 +178,15 @@ def test_a_mirror_follows_its_origin_and_can_be_read_by_slots_only(layout: Layou
     mirrors.fetch("owner/name")
     assert mirror.rev("refs/heads/other") is None
     assert mirror.rev(str(first)) == first
+    if not layout.as_root:
+        assert stat.S_IMODE(mirror.path.stat().st_mode) == 0o700
+        return
     for folder, _, files in os.walk(mirror.path):
         for name in (".", *files):
             facts = os.stat(os.path.join(folder, name))
             assert not stat.S_IMODE(facts.st_mode) & 0o007
-            if layout.as_root:
-                assert facts.st_gid == layout.slot_gid()
-                assert facts.st_mode & stat.S_IRGRP
+            assert facts.st_gid == layout.slot_gid()
+            assert facts.st_mode & stat.S_IRGRP
 
 
 def test_two_fetches_of_one_repository_take_turns(layout: Layout, tmp_path: Path) -> None:
