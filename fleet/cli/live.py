@@ -69,13 +69,13 @@ class Table:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._console = Console(file=sys.stdout)
-        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8)
         self._lines: list[tuple[float, str]] = []
         self._gates: dict[str, GateFinished] = {}
         self._state = "queued"
         self._title = ""
         self._why = ""
         self._first: float | None = None
+        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8)
 
     def __enter__(self) -> Table:
         self._live.__enter__()
