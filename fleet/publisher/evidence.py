@@ -136,14 +136,15 @@ def build(
         gates=gates,
         left_out=(change.left_out if change else ())[:_LISTED],
         not_tested=_not_tested(plan, gates),
-        replay=replay_command(ticket.branch, proof.head, proof.base_sha),
+        replay=replay_command(ticket.branch, proof.head, proof.base_sha, bool(ticket.local_path)),
         notes=(note,) if note else (),
     )
 
 
-def replay_command(branch: str, head: str, base_sha: str) -> str:
-    """Runs the same gates on the same commit in anybody's clone."""
-    return f"git fetch origin {branch} && git switch --detach {head} && fleet gates --base {base_sha} ."
+def replay_command(branch: str, head: str, base_sha: str, fetched: bool = False) -> str:
+    """Runs the same gates on the same commit in anybody's clone. ``fetched``: the commit already is in the person's."""
+    fetch = "" if fetched else f"git fetch origin {branch} && "
+    return f"{fetch}git switch --detach {head} && fleet gates --base {base_sha} ."
 
 
 def criterion(wanted: Criterion, gates: Sequence[GateEvidence], paths: Sequence[str]) -> CriterionEvidence:

@@ -72,8 +72,8 @@ def _sections(evidence: Evidence) -> Iterable[str]:
 
 
 def _facts(evidence: Evidence) -> str:
-    size = f"{evidence.files} files, +{evidence.insertions} −{evidence.deletions}"
-    late = f", {evidence.behind} commits behind it when published" if evidence.behind else ""
+    size = f"{_count(evidence.files, 'file')}, +{evidence.insertions} −{evidence.deletions}"
+    late = f", {_count(evidence.behind, 'commit')} behind it when published" if evidence.behind else ""
     rows = (
         f"**Commit** {code(evidence.head)} ({size})",
         f"**Gated on** {code(evidence.base)} at {code(evidence.base_sha)}{late}",
@@ -81,6 +81,10 @@ def _facts(evidence: Evidence) -> str:
         f" · {cost_words(evidence.cost)}" + (f" · sandbox {code(evidence.tier)}" if evidence.tier else ""),
     )
     return "  \n".join(rows)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def cost_words(cost: Cost) -> str:
@@ -177,6 +181,6 @@ def status_comment(view: TicketView, first_line: str, notes: Iterable[str] = ())
             outcome = _WORDS.get(gate.outcome, cell(gate.outcome))
             lines.append(f"| {cell(gate.name, 60)} | {outcome} | {gate.seconds:.1f} s |")
         lines.append("")
-    lines.append(f"Agent {code(view.ticket.agent, 300)} · {view.attempt} attempts · {cost_words(view.cost)}")
+    lines.append(f"Agent {code(view.ticket.agent, 300)} · {_count(view.attempt, 'attempt')} · {cost_words(view.cost)}")
     lines += [f"- {code(note, 300)}" for note in notes]
     return cap("\n".join(lines), MOST_BYTES, _CUT)

@@ -153,7 +153,7 @@ def test_base_moved_elsewhere(world: World) -> None:
     world.push(world.commit(world.base, {"README.md": "# Other\n"}), "main", world.base)
     done = published(world.publisher().publish(view, 1, 1))
     found = world.bob.find_pull_request(REPO, view.ticket.branch, "-")
-    assert done.behind == 1 and found is not None and "1 commits behind it when published" in found.body
+    assert done.behind == 1 and found is not None and "1 commit behind it when published" in found.body
 
 
 @pytest.mark.parametrize("files", [{"a.py": "import sys\n"}, {"pyproject.toml": "[tool.ruff]\n"}])
