@@ -89,11 +89,12 @@ def opener(layout: Layout, opened: list[Slot]) -> Callable[[Slot], Sandbox]:
     scratch = layout.work / "scratch"
     scratch.mkdir(exist_ok=True)
     if layout.as_root:
-        for folder in (layout.work, layout.slots, scratch):
-            folder.chmod(0o751)
+        os.chown(scratch, 0, layout.slot_gid())
+    scratch.chmod(0o750)
 
     def open_for(slot: Slot) -> Sandbox:
         opened.append(slot)
-        return open_sandbox(scratch=scratch, clock=SystemClock(), slot_uid=slot.uid if layout.as_root else None)
+        uid, gid = (slot.uid, slot.gid) if layout.as_root else (None, None)
+        return open_sandbox(scratch=scratch, clock=SystemClock(), slot_uid=uid, slot_gid=gid)
 
     return open_for
