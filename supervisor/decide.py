@@ -145,7 +145,9 @@ def _failed(view: TicketView, failure: AttemptFailed, moment: Moment, policy: Po
         case FailureClass.BUDGET:
             return _end(view, State.PARKED, Reason.BUDGET, failure.detail)
         case FailureClass.HANDED_BACK | FailureClass.CANCELLED:
-            event = StateChanged(State.BACKING_OFF, Reason.HANDED_BACK, failure.detail, moment.now)
+            # Somebody else goes on at once; a ticket that is handed back again and again must not spin.
+            wait = backoff(view.hand_backs, moment.jitter) if view.hand_backs else 0.0
+            event = StateChanged(State.BACKING_OFF, Reason.HANDED_BACK, failure.detail, moment.now + wait)
             return Decision(event, _return_slot(view))
         case _ as never:
             assert_never(never)

@@ -51,6 +51,10 @@ def test_a_doubled_acceptance_is_one_ticket(world: World) -> None:
     world.turns(supervisor)
     assert [view.id for view in world.ledgers["people"].views()] == [wanted.id]
     assert {effect.id for effect in world.players.woken} == {f"{wanted.id}:start:1:0:0"}
+    before = world.seen(wanted)
+    world.players.accept(wanted)
+    world.turns(supervisor)
+    assert world.seen(wanted) == before
 
 
 @pytest.mark.invariant("I3")
@@ -115,7 +119,7 @@ def test_lost_doubled_and_reordered_events_cost_nothing(world: World) -> None:
     assert world.seen(wanted).seq == 1
     told = world.ledgers["attempt"].commands(wanted.id, 1, "0", 1)
     assert [b'"kind":"resend"' in raw and b'"seq":2' in raw for _, raw in told] == [True]
-    for seq, text in ((2, "second"), (2, "second again"), (3, "third")):
+    for seq, text in ((2, "second"), (2, "second again"), (3, "third"), (2, "second at last")):
         say(seq, text)
     world.turns(supervisor, 2)
     view = world.seen(wanted)
@@ -211,15 +215,23 @@ def test_the_status_comment_is_ordered_until_the_newest_view_is_shown(world: Wor
     assert world.ledgers["people"].outbox(second.id, wanted.id) is None
 
 
-def test_caps_hold_and_say_why(world: World) -> None:
-    supervisor = world.make(caps=Caps(fleet=3, repo=2))
+@pytest.mark.parametrize(
+    ("caps", "together", "per_repo"),
+    [
+        (Caps(fleet=3, tenant=9, repo=9), 3, 2),
+        (Caps(fleet=9, tenant=3, repo=9), 3, 2),
+        (Caps(fleet=9, tenant=9, repo=1), 2, 1),
+    ],
+)
+def test_caps_hold_and_say_why(world: World, caps: Caps, together: int, per_repo: int) -> None:
+    supervisor = world.make(caps=caps)
     tickets = [ticket(n) for n in range(1, 5)] + [ticket(n, repo="local/other") for n in range(1, 4)]
     for one in tickets:
         world.players.accept(one)
     world.turns(supervisor, 10)
     starting = [view for view in world.ledgers["people"].views() if view.state is State.STARTING]
-    assert len(starting) == 3
-    assert max(sum(view.ticket.repo == repo for view in starting) for repo in ("local/demo", "local/other")) == 2
+    assert len(starting) == together
+    assert max(sum(view.ticket.repo == repo for view in starting) for repo in ("local/demo", "local/other")) == per_repo
     waiting = [view for view in world.ledgers["people"].views() if view.state is State.QUEUED]
     assert all("taken" in world.ledgers["people"].why(view.id) for view in waiting)
     for _ in range(30):

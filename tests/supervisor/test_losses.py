@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from fleet.adapters.shard_store import Refused
 from fleet.core.codec import encode, encode_event
 from fleet.core.effects import EffectKind
 from fleet.core.errors import TemporaryError
@@ -85,8 +88,6 @@ def test_a_take_over_counts_silence_anew(world: World) -> None:
     """Nobody listened for an hour: that is no reason to restart an attempt that is alive."""
     supervisor, wanted = world.make("first"), ticket()
     world.running(supervisor, wanted)
-    world.players.attempt_says(wanted.id, 1, Heartbeat(1))
-    world.turns(supervisor, 1)
     supervisor.leave()
     world.clock.advance(3600)
     second = world.make("second")
@@ -100,7 +101,7 @@ def test_a_take_over_counts_silence_anew(world: World) -> None:
 def test_an_outage_of_the_store_counts_silence_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor, wanted = world.make(), ticket()
     world.running(supervisor, wanted)
-    passes = iter(range(60))
+    passes = itertools.count()
 
     def away(*_: object) -> object:
         raise TemporaryError("The ledger does not answer.")
@@ -108,10 +109,19 @@ def test_an_outage_of_the_store_counts_silence_anew(world: World, monkeypatch: p
     with monkeypatch.context() as outage:
         outage.setattr(supervisor._store, "read", away)
         outage.setattr(world.clock, "sleep", lambda _: world.clock.advance(60))
-        supervisor.run(lambda: next(passes, None) is None)
-    world.turns(supervisor, 2, seconds=1)
-    world.players.attempt_says(wanted.id, 1, Heartbeat(1))
-    world.turns(supervisor, 5, seconds=5)
+
+        def stop() -> bool:
+            """Thirty passes without the store, one pass of quiet after it, then an attempt that lives."""
+            number = next(passes)
+            if number == 30:
+                outage.undo()
+            if number > 30:
+                world.clock.advance(5)
+            if number > 31:
+                world.players.attempt_says(wanted.id, 1, Heartbeat(1))
+            return number > 34
+
+        supervisor.run(stop)
     assert (world.seen(wanted).attempt, world.seen(wanted).state) == (1, State.RUNNING)
 
 
@@ -276,3 +286,17 @@ def test_an_absurd_number_stops_nobody(world: World, number: int) -> None:
     world.players.say("attempt", Source.ATTEMPTS, wanted.id, 1, change, 3)
     world.turns(supervisor, 2)
     assert world.seen(wanted).state is State.GATING
+
+
+@pytest.mark.invariant("I6")
+def test_a_frozen_admission_gives_nothing_away(world: World) -> None:
+    frozen = world.make("frozen")
+    world.turns(frozen, 1)
+    assert frozen._desk is not None
+    admin = world.clients["admin"]
+    admin.delete(*admin.keys("fleet:*:owner"), "fleet:members")
+    world.turns(world.make("second"), 1)
+    ghost = Request("ghost-9-00000000", 1, "default", "local/demo", 5, 1.0)
+    with pytest.raises(Refused):
+        frozen._desk.absorb([("1-0", encode(Message("ask", ghost)))], world.clock.now(), world.clock.monotonic())
+    assert not world.clients["people"].hgetall("fleet:{adm}:grants")
