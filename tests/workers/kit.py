@@ -18,11 +18,11 @@ from fleet.adapters.ids import SystemIds
 from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher, folder_of
 from fleet.adapters.layout import Layout
 from fleet.adapters.mirror import Mirrors
-from fleet.adapters.sandbox import open_sandbox
+from fleet.adapters.sandbox import open_sandbox, sweep
 from fleet.adapters.slots import Slot, Slots
 from fleet.core.environment import Prepared
 from fleet.core.ports import AttemptChannel
-from fleet.core.sandbox import Sandbox
+from fleet.core.sandbox import Sandbox, Tier
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket, TicketLimits
 from fleet.core.view import TicketView
@@ -81,11 +81,17 @@ class Attempts:
         self.layout = Layout(home, os.geteuid())
         self.layout.make()
         self.source = source
+        self.scratch = self.layout.work / "scratch"
+        self.scratch.mkdir()
+        self.scratch.chmod(0o750)
+        if self.layout.as_root:
+            os.chown(self.scratch, 0, self.layout.slot_gid())
         self.channel = FileChannel(home / "channel")
         self.artifacts = FolderArtifacts(self.layout.artifacts)
         self.slots = Slots(self.layout)
         self.launcher = LocalLauncher(self.layout, CLOCK)
         self.make_channel: Callable[[], AttemptChannel] = lambda: self.channel
+        self.tiers: tuple[Tier, ...] = (Tier.BUBBLEWRAP, Tier.LANDLOCK)
         self.pid = 0
 
     def tools(self) -> Tools:
@@ -100,7 +106,8 @@ class Attempts:
 
     def sandbox(self, slot: Slot) -> Sandbox:
         return open_sandbox(
-            scratch=self.layout.slots,
+            allow=self.tiers,
+            scratch=self.scratch,
             clock=CLOCK,
             slot_uid=slot.uid if self.layout.as_root else None,
             slot_gid=slot.gid if self.layout.as_root else None,
@@ -126,10 +133,15 @@ class Attempts:
         def child() -> None:
             log = os.open(self.layout.logs / "attempts.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 2)
-            host.serve(path, self.layout.attempts, run or self.run_attempt, CLOCK, self.slots.sweep)
+            host.serve(path, self.layout.attempts, run or self.run_attempt, CLOCK, self.sweep)
 
         self.pid = fork.fork(child)
         assert eventually(lambda: answers(path))
+
+    def sweep(self) -> None:
+        """What the attempt host does when a guard has ended."""
+        self.slots.sweep()
+        sweep(self.scratch)
 
     def order(self, agent: str = "command:true", attempt: int = 1, **limits: float) -> Ticket:
         """A ticket that waits for its attempt to begin."""

@@ -13,14 +13,14 @@ import pytest
 from fleet.adapters import fork
 from fleet.adapters.crash import POINTS
 from fleet.adapters.git import BareRepo
-from fleet.adapters.sandbox import procfs
+from fleet.adapters.sandbox import probe_tiers, procfs
 from fleet.adapters.slots import Slot, remove_tree
 from fleet.core.codec import decode
 from fleet.core.commands import Command, CommandKind
 from fleet.core.errors import ParkError
-from fleet.core.events import AttemptFailed, AttemptStopped, ChangeReady, FilesTouched, ToolFinished
+from fleet.core.events import AgentStarted, AttemptFailed, AttemptStopped, ChangeReady, FilesTouched, ToolFinished
 from fleet.core.retry import FailureClass
-from fleet.core.sandbox import Sandbox
+from fleet.core.sandbox import Sandbox, Tier
 from fleet.core.states import State
 from tests.support.wait import eventually
 from tests.workers.kit import Attempts, make_repo
@@ -102,8 +102,27 @@ def test_after_an_attempt_nothing_of_it_remains(attempts: Attempts) -> None:
     assert any(isinstance(event.data, ChangeReady) for event in attempts.channel.said())
 
 
+def needs(attempts: Attempts, tier: Tier) -> None:
+    """Leaves the test out where the system has no such tier."""
+    report = next(report for report in probe_tiers() if report.tier is tier)
+    if not report.available:
+        pytest.skip(f"no {tier.value}: {report.reason}")
+    attempts.tiers = (tier,)
+
+
+@pytest.mark.parametrize("tier", [Tier.BUBBLEWRAP, Tier.LANDLOCK])
+def test_each_tier_hands_over_the_same_commit(attempts: Attempts, tier: Tier) -> None:
+    needs(attempts, tier)
+    attempts.serve()
+    attempts.finish(attempts.order(CHANGE))
+    assert AgentStarted(CHANGE, tier.value) in [event.data for event in attempts.channel.said()]
+    assert "ChangeReady" in attempts.channel.kinds()
+
+
 @pytest.mark.invariant("I10")
-def test_a_killed_guard_leaves_nothing_behind(attempts: Attempts) -> None:
+@pytest.mark.parametrize("tier", [Tier.BUBBLEWRAP, Tier.LANDLOCK])
+def test_a_killed_guard_leaves_nothing_behind(attempts: Attempts, tier: Tier) -> None:
+    needs(attempts, tier)
     attempts.serve()
     one = attempts.order(LONG)
     live = attempts.launcher.start(one.id, 1)
@@ -114,11 +133,13 @@ def test_a_killed_guard_leaves_nothing_behind(attempts: Attempts) -> None:
     assert eventually(lambda: left(attempts.pid) == [])
     assert eventually(lambda: sleepers() == [])
     assert eventually(lambda: [path.name for path in attempts.layout.slots.iterdir() if path.is_dir()] == [])
+    assert eventually(lambda: [path.name for path in attempts.scratch.iterdir() if path.is_dir()] == [])
 
 
 @pytest.mark.invariant("I10")
 def test_the_census_notices_a_guard_that_does_not_clean_up(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant: nobody kills what is left below a guard that is gone, and the loop outlives its guard."""
+    """The mutant: nobody ends what is left below a guard that is gone, and the loop outlives its guard."""
+    monkeypatch.setattr(attempts, "sweep", lambda: None)
     monkeypatch.setattr(fork, "kill_tree", lambda pid: None)
     monkeypatch.setattr(fork, "die_with", lambda pid: None)
     attempts.serve()
