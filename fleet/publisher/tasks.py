@@ -11,9 +11,20 @@ from contextlib import contextmanager
 from fleet.adapters.crash import crash_here
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.errors import TemporaryError
-from fleet.core.events import Envelope, EventData, Heartbeat, PublishStarted, Source, StatusPosted, Withdrawn
+from fleet.core.events import (
+    Envelope,
+    EventData,
+    Heartbeat,
+    PublishFailed,
+    PublishProblem,
+    PublishStarted,
+    Source,
+    StatusPosted,
+    Withdrawn,
+)
 from fleet.core.ports import Clock, Ledger
 from fleet.core.view import TicketView
+from fleet.publisher.markdown import visible
 from fleet.publisher.service import Publisher
 
 ROLE = "publisher"
@@ -43,7 +54,14 @@ class PublisherTasks:
         crash_here("publisher.begun")
         with self._beating(view, attempt):
             self._tell(view, attempt, PublishStarted(round, view.head))
-            self._tell(view, attempt, self._publisher.publish(view, attempt, round))
+            try:
+                said = self._publisher.publish(view, attempt, round)
+            except Exception as error:
+                # A boundary: a bug of ours is told at once, with its words; the worker's log gets the traceback.
+                detail = f"The publisher ended in {type(error).__name__}: {visible(str(error), 500)}"
+                self._tell(view, attempt, PublishFailed(round, PublishProblem.FORGE_DOWN, detail))
+                raise
+            self._tell(view, attempt, said)
 
     def status(self, ticket: str, attempt: int, round: int) -> None:
         """Brings the status comment up to date."""

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from fleet.adapters import keys
-from fleet.core.events import PublishProblem
+from fleet.core.errors import InternalError
+from fleet.core.events import PublishFailed, PublishProblem
 from fleet.core.ticket import shard_of
 from fleet.core.view import PullRequest
 from tests.publisher.world import REPO, WHO, World, problem, published
@@ -143,6 +144,20 @@ def test_what_people_wrote_around_the_evidence_stays(world: World) -> None:
     published(world.publisher().publish(replace(view, cost=replace(view.cost, usd=1.0, model_calls=3)), 1, 1))
     after = world.bob.find_pull_request(REPO, view.ticket.branch, "-")
     assert after is not None and after.body.endswith("\n\nReviewed on Monday, see chat.") and "$1.00" in after.body
+
+
+def test_a_bug_of_ours_is_told_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = world.gated()
+
+    def broken(ref: str) -> str:
+        raise InternalError("git answered\nnonsense")
+
+    monkeypatch.setattr(world.store, "rev", broken)
+    with pytest.raises(InternalError):
+        world.tasks().pull_request(view.id, 1, 1)
+    (end,) = world.endings()
+    assert isinstance(end, PublishFailed)
+    assert end.detail == "The publisher ended in InternalError: git answered nonsense"
 
 
 # --- base moves -----------------------------------------------------------------------------------------------------
