@@ -10,8 +10,8 @@ from fleet.core.gates import GateKind, Mode
 ALL = frozenset({"ruff", "mypy", "pyright", "pytest"})
 
 
-def plan(files: dict[str, bytes], programs: frozenset[str] = ALL, **more: bool) -> Plan:
-    return make_plan(tuple(files), files, programs=programs, **more)
+def plan(files: dict[str, bytes], programs: frozenset[str] = ALL, allow_no_tests: bool = False) -> Plan:
+    return make_plan(tuple(files), files, programs=programs, allow_no_tests=allow_no_tests)
 
 
 def names(found: Plan) -> dict[str, Mode]:
