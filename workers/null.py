@@ -36,9 +36,21 @@ def said(ticket: Ticket, incarnation: str) -> tuple[EventData, ...]:
 
 
 class NullLauncher:
-    """Implements ``fleet.core.ports.Launcher``: ``start`` claims and finishes the attempt before it returns."""
+    """Implements ``fleet.core.ports.Launcher``: ``start`` claims and finishes the attempt before it returns.
 
-    def __init__(self, channel: AttemptChannel, clock: Clock, ids: Ids, incarnation: Callable[[], str]) -> None:
+    ``started(ticket)`` is called between the attempt's first word and the others: ``fleet bench`` waits there until
+    the ticket is running, as it would be under a real attempt, so that no state is passed over.
+    """
+
+    def __init__(
+        self,
+        channel: AttemptChannel,
+        clock: Clock,
+        ids: Ids,
+        incarnation: Callable[[], str],
+        started: Callable[[str], None] | None = None,
+    ) -> None:
+        self._started = started
         self._channel = channel
         self._clock = clock
         self._ids = ids
@@ -47,14 +59,16 @@ class NullLauncher:
     def start(self, ticket: str, attempt: int) -> LiveAttempt:
         view = self._channel.view(ticket)
         if view is not None and self._channel.claim(ticket, attempt, self._ids.hex(16)):
-            events = said(view.ticket, self._incarnation())
             tenant, now = view.ticket.tenant, self._clock.now()
-            self._channel.send(
-                [
-                    Envelope(tenant, ticket, attempt, seq, now, data, Source.ATTEMPTS)
-                    for seq, data in enumerate(events, start=1)
-                ]
-            )
+            events = [
+                Envelope(tenant, ticket, attempt, seq, now, data, Source.ATTEMPTS)
+                for seq, data in enumerate(said(view.ticket, self._incarnation()), start=1)
+            ]
+            if self._started is not None:
+                self._channel.send(events[:1])
+                self._started(ticket)
+                del events[0]
+            self._channel.send(events)
         return LiveAttempt(ticket, attempt, _NULL_PID)
 
     def find(self, ticket: str, attempt: int) -> LiveAttempt | None:

@@ -11,6 +11,7 @@ A wake-up says "look at this ticket" by ids; it is acknowledged early and may be
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 import threading
@@ -127,6 +128,40 @@ class FleetCelery:
 
     def close(self) -> None:
         """Gives back the connections."""
+        self.app.close()
+
+
+class StockCelery:
+    """Celery as it comes with one task that does nothing: what ``fleet bench`` compares the fleet with."""
+
+    def __init__(self, broker_url: str, options: Mapping[str, Any]) -> None:
+        self.app = Celery("stock", broker=broker_url, set_as_current=False)
+        self.app.conf.update(
+            broker_transport_options=dict(options),
+            task_ignore_result=True,
+            worker_prefetch_multiplier=4,
+            worker_hijack_root_logger=False,
+        )
+
+    def send(self, queue: str, count: int) -> None:
+        """``count`` messages, each with three ids as a wake-up has them."""
+        for _ in range(count):
+            self.app.send_task("stock.nothing", args=("ticket-1-abcdef", "1", "0"), queue=queue)
+
+    def worker(self, queue: str, concurrency: int, every: int, tell: Callable[[], object]) -> None:
+        """Serves until SIGTERM; calls ``tell`` after the first task and after each ``every`` more."""
+        done = itertools.count()
+
+        def nothing(*ids: str) -> None:
+            if next(done) % every == 0:
+                tell()
+
+        self.app.task(name="stock.nothing", shared=False)(nothing)
+        with _logging_is_ours():
+            argv = ["worker", "-Q", queue, "-P", "threads", "-c", str(concurrency), "-l", "ERROR", "-n", "stock@fleet"]
+            self.app.worker_main(argv)
+
+    def close(self) -> None:
         self.app.close()
 
 
