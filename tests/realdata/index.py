@@ -39,15 +39,26 @@ class _Links(HTMLParser):
 @cache
 def _settings() -> dict[str, str]:
     """pip's settings, files and environment together: the last word wins, as in pip."""
-    ask = [sys.executable, "-m", "pip", "config", "list"]
-    said = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
+    python = _python_with_pip()
+    said = _output([python, "-m", "pip", "config", "list"])
     rows = re.findall(r"^[\w:.]*?\.?([\w-]+)='(.*)'$", said, re.MULTILINE)
-    default = "import pip._internal.models.index as index; print(index.PyPI.simple_url)"
-    usual = subprocess.run([sys.executable, "-c", default], capture_output=True, text=True, check=False).stdout.strip()
+    usual = _output([python, "-c", "import pip._internal.models.index as index; print(index.PyPI.simple_url)"]).strip()
     found = {"index-url": usual}
     for name, value in rows:
         found[name] = value
     return found
+
+
+def _output(argv: list[str]) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
+def _python_with_pip() -> str:
+    """An environment that uv made has no pip: the fleet's tools or the system may."""
+    for python in (sys.executable, f"{os.environ.get('FLEET_TOOLS', '')}/bin/python", "/usr/bin/python3"):
+        if os.access(python, os.X_OK) and _output([python, "-m", "pip", "--version"]):
+            return python
+    raise IndexAway("no pip is there to say where the package index is")
 
 
 def _context() -> ssl.SSLContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +54,11 @@ class Kit:
 def kit_of(tools: Path) -> Kit:
     """Looks at the tools' environment. Raises ParkError(config) when it cannot serve."""
     python = tools / "bin" / "python"
-    if not python.exists():
+    if not os.access(python, os.X_OK):
         raise ParkError(
-            Reason.CONFIG.value, f"The fleet's tools are not at {tools}.", "Start the fleet with bin/fleet."
+            Reason.CONFIG.value,
+            f"The fleet's tools are not at {tools}, or their Python cannot be run.",
+            "Start the fleet with bin/fleet.",
         )
     done = run(
         [str(python), "-I", "-c", "import sys; print(sys.base_prefix, sys.version.split()[0], sep='\\n')"],
