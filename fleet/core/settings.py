@@ -7,6 +7,7 @@ it set is refused with its line and that floor (I22). Pure: the text comes from 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -105,6 +106,8 @@ class Layer:
             header = re.match(r"\s*\[([^\]]+)\]", line)
             if header:
                 inside = header[1].strip()
+                if not group and inside == key:
+                    return number
             if re.match(rf"\s*{re.escape(key)}\s*=", line) and inside == group:
                 return number
             if re.match(rf"\s*{re.escape(group)}\.{re.escape(key)}\s*=", line) and not inside:
@@ -152,6 +155,11 @@ def _merged(group: Any, values: Mapping[str, Any], layer: Layer, name: str) -> A
     for key in values:
         if key not in known:
             raise _unknown(layer, name, key, known)
+        value = values[key]
+        # NaN is neither more nor less than a floor, so a limit of NaN would be none.
+        if isinstance(value, int | float) and not 0 <= value < math.inf:
+            line = layer.line_of(name, key)
+            raise SettingsError(f"{layer.name}, line {line}: {name}.{key} = {value} is no amount.", "Write 0 or more.")
     try:
         return msgspec.convert({**msgspec.to_builtins(group), **values}, type(group))
     except msgspec.ValidationError as error:

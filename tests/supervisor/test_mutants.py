@@ -280,6 +280,7 @@ def test_a_protection_switched_off_is_noticed(
 ) -> None:
     mutant = MUTANTS[name]
     mutant.install(monkeypatch)
+    assert mutant.scenario is not None
     patching = (monkeypatch,) if "monkeypatch" in signature(mutant.scenario).parameters else ()
     with pytest.raises((AssertionError, FleetError, pytest.fail.Exception)):
         mutant.scenario(new_world(), *mutant.arguments, *patching)

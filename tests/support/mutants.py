@@ -25,7 +25,7 @@ class Mutant:
     where: str
     old: str
     new: str
-    scenario: Callable[..., None]
+    scenario: Callable[..., None] | None = None
     arguments: tuple[Any, ...] = ()
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
