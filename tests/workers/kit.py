@@ -18,7 +18,7 @@ from fleet.adapters.ids import SystemIds
 from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher, folder_of
 from fleet.adapters.layout import Layout
 from fleet.adapters.mirror import Mirrors
-from fleet.adapters.sandbox import open_sandbox, sweep
+from fleet.adapters.sandbox import open_sandbox, procfs, sweep
 from fleet.adapters.slots import Slot, Slots
 from fleet.core.environment import Prepared
 from fleet.core.ports import AttemptChannel
@@ -170,3 +170,8 @@ class Attempts:
         if self.pid:
             os.kill(self.pid, 15)
             os.waitpid(self.pid, 0)
+
+
+def left(pid: int) -> list[int]:
+    """What lives below the attempt host."""
+    return [row.pid for row in procfs.descendants(pid)]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fleet.adapters import fork
-from fleet.adapters.crash import POINTS
-from fleet.adapters.git import BareRepo
 from fleet.adapters.sandbox import probe_tiers, procfs
-from fleet.adapters.slots import Slot, remove_tree
+from fleet.adapters.slots import Slot
 from fleet.core.codec import decode
 from fleet.core.commands import Command, CommandKind
 from fleet.core.errors import ParkError
@@ -23,28 +20,13 @@ from fleet.core.retry import FailureClass
 from fleet.core.sandbox import Sandbox, Tier
 from fleet.core.states import State
 from tests.support.wait import eventually
-from tests.workers.kit import Attempts, make_repo
+from tests.workers.kit import Attempts, left
 from workers import host
 
 pytestmark = pytest.mark.needs("bwrap")
 
-FILES = {"a.py": b"import os\r\nx = 1\n", "b/c.py": b"print(1)\n"}
 CHANGE = "command:sed -i s/x/y/ a.py"
 LONG = "command:sh -c 'setsid sleep 7654 & sleep 7654'"
-
-
-@pytest.fixture
-def attempts(tmp_path: Path) -> Iterator[Attempts]:
-    made = Attempts(tmp_path / "home", make_repo(tmp_path / "source", FILES))
-    yield made
-    made.close()
-    remove_tree(made.layout.work)
-    remove_tree(made.layout.runtime)
-
-
-def left(pid: int) -> list[int]:
-    """What lives below the attempt host."""
-    return [row.pid for row in procfs.descendants(pid)]
 
 
 def failure(attempts: Attempts) -> AttemptFailed:
@@ -346,47 +328,6 @@ def test_what_an_agent_did_to_its_git_folder_never_reaches_the_host(attempts: At
     touched = next(event.data for event in attempts.channel.said() if isinstance(event.data, FilesTouched))
     assert touched.paths == (".gitattributes", "a.py")
     assert not canary.exists()
-
-
-CLAIMED = [point for point in POINTS if point.startswith("attempt.") and point != "attempt.before_claim"]
-
-
-@pytest.mark.invariant("I6")
-@pytest.mark.parametrize("point", CLAIMED)
-def test_a_death_at_any_point_leaves_the_next_attempt_the_same_result(
-    attempts: Attempts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
-) -> None:
-    monkeypatch.setenv("FLEET_CRASH_AT", f"{point}:1:{tmp_path}")
-    attempts.serve()
-    one = attempts.order(CHANGE)
-    attempts.finish(one)
-    assert (tmp_path / "crash.0").exists()
-    assert eventually(lambda: left(attempts.pid) == [])
-    one = attempts.order(CHANGE, attempt=2)
-    attempts.finish(one, attempt=2)
-    second = [event for event in attempts.channel.events() if event.attempt == 2 and event.seq]
-    ready = next(event.data for event in second if isinstance(event.data, ChangeReady))
-    first = attempts.artifacts.get(f"tickets/{one.id}/1/change.json")
-    if first is not None:
-        assert decode(first, ChangeReady).commit == ready.commit
-    store = BareRepo.init(tmp_path / "check.git")
-    store.fetch(attempts.source, ("+refs/heads/*:refs/heads/*",))
-    bundle = attempts.artifacts.path(ready.bundle)
-    assert bundle is not None
-    store.unbundle(bundle)
-    assert store.rev(ready.commit) == ready.commit
-
-
-def test_a_death_before_the_claim_costs_nothing(
-    attempts: Attempts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FLEET_CRASH_AT", f"attempt.before_claim:1:{tmp_path}")
-    attempts.serve()
-    one = attempts.order(CHANGE)
-    attempts.finish(one)
-    assert attempts.channel.events() == []
-    attempts.finish(one)
-    assert attempts.channel.kinds()[-1] == "AttemptStopped"
 
 
 def test_guards_outlive_the_attempt_host_and_the_next_one_serves(attempts: Attempts) -> None:
