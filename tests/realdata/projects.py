@@ -6,6 +6,7 @@ import os
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.realdata.index import sdist
@@ -34,14 +35,30 @@ def unpack(name: str, version: str, into: Path) -> Path:
     """Unpacks the source distribution; returns its top folder. Raises IndexAway."""
     archive = sdist(name, version)
     into.mkdir(parents=True, exist_ok=True)
-    if archive.name.endswith(".zip"):
-        with zipfile.ZipFile(archive) as file:
-            file.extractall(into)
-    else:
-        with tarfile.open(archive) as tar:
-            tar.extractall(into, filter="data")
+    for path, data, executable in _members(archive):
+        place = into / path
+        if into not in place.parents or ".." in place.parts:
+            raise AssertionError(f"{archive.name} names {path!r}, which leads out of it")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+        place.chmod(0o755 if executable else 0o644)
     (top,) = into.iterdir()
     return top
+
+
+def _members(archive: Path) -> Iterator[tuple[str, bytes, bool]]:
+    """Regular files only, as (path, content, executable): the same on every Python, with or without tar filters."""
+    if archive.name.endswith(".zip"):
+        with zipfile.ZipFile(archive) as packed:
+            for name in packed.namelist():
+                if not name.endswith("/"):
+                    yield name, packed.read(name), False
+        return
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            file = tar.extractfile(member) if member.isreg() else None
+            if file is not None:
+                yield member.name, file.read(), bool(member.mode & 0o100)
 
 
 def real_project(name: str, version: str, into: Path, extra: dict[str, str] | None = None) -> Path:
