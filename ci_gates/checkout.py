@@ -33,6 +33,7 @@ _BASES = (
     "refs/import/heads/main",
     "refs/import/heads/master",
 )
+_ADVICE_SHOWN = 3
 _LARGEST = 64 * 1024 * 1024
 PASSED, USAGE, RED, PARKED = 0, 2, 3, 4
 
@@ -189,8 +190,13 @@ def _show(record: GateRecord, write: Callable[[str], object]) -> None:
     outcome = record.outcome.value.replace("_", " ")
     brief = record.summary.partition(":")[0] if record.new else record.summary
     write(f"{_SIGN.get(record.outcome, '✗')} {name:<16} {outcome:<14} {record.seconds:7.1f} s  {clean(brief)}")
-    for finding in record.new:
+    shown = _ADVICE_SHOWN if record.mode is Mode.ADVISORY else len(record.new)
+    for finding in record.new[:shown]:
         write(f"      {clean(described(finding))}")
+    if len(record.new) > shown:
+        write(f"      and {len(record.new) - shown} more")
+    for test in record.reproduced:
+        write(f"      shown by {clean(test)}: red on base, green now")
 
 
 _SIGN = {

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
-from ci_gates.edits import Breach, Edit, Weight
+from ci_gates.edits import Breach, Edit, Weight, text
 
 # High precision only: each of these shapes is a credential and nothing else.
 _SECRETS = {
@@ -51,30 +51,38 @@ _LOOKALIKE_GREEK = frozenset("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧονι")
 
 
 def content_breaches(edit: Edit) -> Iterator[Breach]:
-    """Only added lines are looked at: what base already has is not this change's doing."""
+    """Looks at added lines, and in them at what base's file does not have: an edited line keeps its past."""
+    before = text(edit.old)
     for number, line in edit.added_lines():
-        secret = _secret(line)
+        secret = _secret(line, before)
         if secret:
             message = f"this line seems to contain {secret}; whoever it belongs to must revoke it"
             yield Breach(Weight.REFUSE, "secret", edit.path, number, message)
         hidden = hidden_character(line.removeprefix("\ufeff") if number == 1 else line)
-        if hidden:
+        if hidden and not _as_often(edit, hidden):
             message = f"this line contains {hidden}, which a reader of the diff cannot see"
             yield Breach(Weight.REFUSE, "hidden-character", edit.path, number, message)
         mixed = lookalike(line)
-        if mixed:
+        if mixed and mixed not in before:
             message = f"the word {mixed!a} mixes Latin letters with letters of another script that look the same"
             yield Breach(Weight.REFUSE, "lookalike", edit.path, number, message)
 
 
-def _secret(line: str) -> str:
+def _as_often(edit: Edit, named: str) -> bool:
+    """Whether base's file has this character at least as often."""
+    c = chr(int(named[2:].partition(" ")[0], 16)).encode()
+    return (edit.old or b"").count(c) >= (edit.new or b"").count(c)
+
+
+def _secret(line: str, before: str) -> str:
     for name, pattern in _SECRETS.items():
         found = pattern.search(line)
-        if found and not _EXAMPLE.search(found[0]):
+        if found and found[0] not in before and not _EXAMPLE.search(found[0]):
             return name
-    found = _ASSIGNED.search(line)
-    if found and entropy(found["value"]) >= _ENTROPY and not _EXAMPLE.search(found["value"]) and _mixed(found["value"]):
-        return "a secret (a random text is assigned to a name that says so)"
+    for found in _ASSIGNED.finditer(line):
+        value = found["value"]
+        if value not in before and entropy(value) >= _ENTROPY and not _EXAMPLE.search(value) and _mixed(value):
+            return "a secret (a random text is assigned to a name that says so)"
     return ""
 
 

@@ -135,6 +135,8 @@ def test_what_a_person_must_allow(bad: Edit, code: str) -> None:
         edit("a.py", 'token = "your-token-here-please-change"\n'),
         edit("a.py", 'password = get_password(prompt="the database password")\n'),
         edit("a.py", f"old = 1\nsecret = '{KEY}'\n", f"secret = '{KEY}'\n"),  # base had it: not this change's doing
+        edit("a.py", f"x = '{KEY}'\n", f"x = u'{KEY}'\n"),  # an edited line keeps its past
+        edit("a.py", "x = '\u200b'\n", "x = u'\u200b'\n"),
         edit("conftest.py", "# why\nx = 1\n", "x = 1\n"),  # comments steer nothing
         edit("pyproject.toml", "[project]\nversion='2'\n[tool.ruff]\n", "[project]\nversion='1'\n[tool.ruff]\n"),
         edit("setup.cfg", "[metadata]\nversion=2\n", "[metadata]\nversion=1\n"),
