@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from pathlib import Path
 
 from fleet.adapters.layout import SLOTS_PER_HOME, Layout
 from fleet.adapters.process import run
+from fleet.adapters.sandbox import procfs
 from fleet.core.errors import TemporaryError
 
 _REMOVE_S = 300.0
+_KILL_ROUNDS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,24 @@ class Slots:
                 continue
             try:
                 if os.path.lexists(self._folder(number)):
+                    self._end_processes(number)
                     remove_tree(self._folder(number))
                     left.append(number)
             finally:
                 os.close(lock)
         return tuple(left)
+
+    def _end_processes(self, number: int) -> None:
+        """As root a slot has its own uid: whatever still runs under it belongs to a holder that is dead."""
+        if not self._layout.as_root:
+            return
+        for _ in range(_KILL_ROUNDS):
+            pids = procfs.owned_by(self._layout.slot_uid(number))
+            if not pids:
+                return
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _lock(self, purpose: str) -> tuple[int, int]:
         self._layout.slots.mkdir(parents=True, exist_ok=True)

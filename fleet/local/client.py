@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +13,12 @@ from fleet.adapters.acl import Role
 from fleet.adapters.git import BareRepo, HttpToken
 from fleet.adapters.ledger import RedisLedger
 from fleet.core.codec import encode
-from fleet.core.errors import FleetError, TemporaryError, UsageError
+from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.events import CancelRequested, Envelope, EventData, RetryRequested, Source
 from fleet.core.settings import Settings
 from fleet.core.view import TicketView
 from fleet.local.home import Home, HostState, version
+from fleet.local.start import start_host
 from fleet.local.wiring import Wiring
 
 START_WITHIN = 60.0
@@ -103,8 +102,6 @@ class Client:
             os.kill(live.pid, signal.SIGKILL)
 
     def _start(self) -> None:
-        from fleet.local.main import start_host  # noqa: PLC0415 - the services' code, which clients do not need
-
         size = self.home.host_log.stat().st_size if self.home.host_log.exists() else 0
         self.home.forget_host_state()
         start_host(self.home)
@@ -248,15 +245,3 @@ def follow(
         for at, event in entries:
             cursor = at
             yield cursor, event
-
-
-def quiet_exit(error: FleetError) -> int:
-    """Prints the one sentence and gives the exit code."""
-    print(f"fleet: {error}", file=sys.stderr)
-    return error.exit_code
-
-
-def settle_memory() -> None:
-    """What was imported so far stays shared between forks."""
-    gc.collect()
-    gc.freeze()

@@ -8,6 +8,7 @@ The ledger's server and live attempts outlive the host on purpose: the next host
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -201,3 +202,9 @@ def anybody(path: Path) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def settle_memory() -> None:
+    """What was imported so far stays shared between forks: the collector must not touch it."""
+    gc.collect()
+    gc.freeze()

@@ -6,36 +6,15 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
-import fleet
 from fleet.adapters.acl import Role
+from fleet.adapters.sandbox import sweep
 from fleet.core.errors import FleetError, TemporaryError, UsageError
 from fleet.local import ports
-from fleet.local.client import settle_memory
 from fleet.local.home import Home, HostState, version
-from fleet.local.host import Host, anybody, detach, take_lock
+from fleet.local.host import Host, anybody, settle_memory, take_lock
 from fleet.local.services import NAMES, services
 from fleet.local.wiring import Wiring
-
-# Settings of the fleet and of the programs it starts (pip, git); never a token or a model key.
-_PASSED = frozenset(
-    "PATH HOME LANG LC_ALL TZ TMPDIR USER LOGNAME PYTHONPATH PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE "
-    "http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY "
-    "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO".split()
-)
-_PREFIXES = ("FLEET_", "PIP_", "XDG_")
-CHECKOUT = str(Path(fleet.__file__).resolve().parents[1])
-
-
-def start_host(home: Home) -> None:
-    """Starts the host in the background: its own session, its own interpreter, and only what it needs to know.
-
-    A fresh interpreter has a command line that says what it is, and no key of the person's shell in its memory.
-    """
-    passed = {name: value for name, value in home.env.items() if name in _PASSED or name.startswith(_PREFIXES)}
-    argv = (sys.executable, "-P", "-m", "fleet.cli", "service", "host")
-    detach(lambda: os.execve(argv[0], argv, {"PYTHONPATH": CHECKOUT, **passed}), home.host_log)
 
 
 def run_host(home: Home) -> None:
@@ -88,9 +67,15 @@ def _idle(home: Home, wiring: Wiring) -> Callable[[], bool]:
 
 
 def _tend(wiring: Wiring) -> Callable[[], None]:
-    """Starts the embedded store again when it died; its append-only file has everything that was promised."""
+    """What is done every few seconds: the janitor, and the embedded store started again when it died.
+
+    The janitor ends and removes what killed attempts and gates left (I10); the store's append-only file has everything
+    that was promised.
+    """
 
     def tend() -> None:
+        wiring.slots.sweep()
+        sweep(wiring.scratch)
         if wiring.home.redis_url:
             return
         try:

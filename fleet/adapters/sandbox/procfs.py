@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -75,6 +76,37 @@ def proportional(pids: Iterable[int]) -> int | None:
                 told = True
                 break
     return total if told else None
+
+
+def mentioning(folder: Path) -> list[int]:
+    """Live processes whose first environment names ``folder`` or something below it; never this process."""
+    wanted = os.fsencode(folder)
+    found: list[int] = []
+    for one in everything():
+        if one.pid == os.getpid() or one.state in "ZX":
+            continue
+        try:
+            with open(f"/proc/{one.pid}/environ", "rb") as handle:
+                values = handle.read().split(b"\0")
+        except OSError:
+            continue
+        named = (value.partition(b"=")[2] for value in values)
+        if any(value == wanted or value.startswith(wanted + b"/") for value in named):
+            found.append(one.pid)
+    return found
+
+
+def owned_by(uid: int) -> list[int]:
+    """Live processes of ``uid``."""
+    found: list[int] = []
+    for one in everything():
+        try:
+            owner = os.stat(f"/proc/{one.pid}").st_uid
+        except OSError:
+            continue
+        if owner == uid and one.state not in "ZX":
+            found.append(one.pid)
+    return found
 
 
 def tasks_of(uid: int) -> int:

@@ -9,13 +9,17 @@ import errno
 import fcntl
 import itertools
 import os
+import signal
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fleet.adapters.sandbox import procfs
+
 _PREFIXES = ("tmp-", "probe-")
+_KILL_ROUNDS = 50
 
 
 @contextmanager
@@ -33,7 +37,11 @@ def private_folder(scratch: Path, prefix: str, mode: int = 0o700) -> Iterator[Pa
 
 
 def sweep(scratch: Path) -> list[Path]:
-    """Removes the private folders whose creator is dead; returns them. Safe beside running commands."""
+    """Ends what still uses a private folder whose creator is dead, and removes it. Safe beside running commands.
+
+    Without a PID namespace a daemon outlives a kill -9 of both the fleet and its launcher; its environment still names
+    the private folder that it was started with.
+    """
     removed = []
     with _locked(scratch, fcntl.LOCK_EX):
         for folder in sorted(scratch.iterdir()):
@@ -43,10 +51,22 @@ def sweep(scratch: Path) -> list[Path]:
                 lock = _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
+            end_users(folder)
             remove(folder)
             os.close(lock)
             removed.append(folder)
     return removed
+
+
+def end_users(folder: Path) -> None:
+    """Kills every process whose environment names ``folder``; a few rounds, for what forks meanwhile."""
+    for _ in range(_KILL_ROUNDS):
+        pids = procfs.mentioning(folder)
+        if not pids:
+            return
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def remove(folder: Path) -> None:
