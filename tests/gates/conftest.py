@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +22,13 @@ from tests.gates.world import OwnEnvironment, World, opener
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Iterator[Layout]:
-    made = Layout(tmp_path / "home", os.geteuid())
+def layout() -> Iterator[Layout]:
+    folder = Path(tempfile.mkdtemp(prefix="fg"))  # short, since sockets are made below it
+    made = Layout(folder / "home", os.geteuid())
     made.make()
     yield made
     remove_tree(made.work)
+    remove_tree(folder)
     shutil.rmtree(made.runtime, ignore_errors=True)
     with suppress(OSError):
         made.work.rmdir()

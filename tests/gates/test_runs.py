@@ -9,11 +9,12 @@ import pytest
 from ci_gates.runner import GateRunner, Job, Listener
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.ids import SystemIds
+from fleet.adapters.sandbox import probe_tiers
 from fleet.adapters.slots import Slot, Slots
 from fleet.core.errors import ParkError
 from fleet.core.gates import GatePlanRecord, GateRecord, Outcome
-from fleet.core.sandbox import Sandbox
-from tests.gates.world import World, record
+from fleet.core.sandbox import Sandbox, Tier
+from tests.gates.world import World, opener, record
 
 pytestmark = [pytest.mark.needs("bwrap")]
 
@@ -184,6 +185,19 @@ def test_base_is_run_once_for_the_same_tree(world: World) -> None:
     after = world.commit({**REPO, "calc.py": BROKEN}, before)
     gated = world.runner.run(world.store, Job("t", 1, 1, after, before, "tickets/t/1"))
     assert not gated.verdict.passed  # an unreadable cache is no baseline
+
+
+@pytest.mark.invariant("I9")
+@pytest.mark.parametrize("tier", [Tier.BUBBLEWRAP, Tier.LANDLOCK])
+def test_gates_say_the_same_on_each_tier(world: World, tier: Tier) -> None:
+    if not any(one.available for one in probe_tiers() if one.tier is tier):
+        pytest.skip(f"this kernel has no {tier.value} tier")
+    slots, sandbox = Slots(world.layout), opener(world.layout, world.opened, (tier,))
+    world.runner = GateRunner(slots, sandbox, world.environment, world.artifacts, SystemClock(), SystemIds())
+    good, bad = world.gate(REPO, {"calc.py": "# sums\n" + CODE}), world.gate(REPO, {"calc.py": BROKEN})
+    assert good.verdict.passed, good.verdict.summary
+    assert [one.code for one in record(bad, "tests").new] == ["test_calc.py::test_add"]
+    assert record(good, "tests").tier == record(bad, "tests").tier == tier.value
 
 
 @pytest.mark.invariant("I9")

@@ -14,11 +14,11 @@ from fleet.adapters.artifacts import FolderArtifacts
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.git import BareRepo, Person
 from fleet.adapters.layout import Layout
-from fleet.adapters.sandbox import open_sandbox, probe
+from fleet.adapters.sandbox import REAL_TIERS, open_sandbox, probe
 from fleet.adapters.slots import Slot
 from fleet.core.environment import Prepared
 from fleet.core.gates import GateRecord
-from fleet.core.sandbox import Sandbox
+from fleet.core.sandbox import Sandbox, Tier
 
 Files = Mapping[str, "str | bytes | tuple[str, str | bytes]"]
 ME = Person("Test", "test@example.invalid")
@@ -85,7 +85,7 @@ def record(gated: Gated, name: str) -> GateRecord:
     return found
 
 
-def opener(layout: Layout, opened: list[Slot]) -> Callable[[Slot], Sandbox]:
+def opener(layout: Layout, opened: list[Slot], tiers: tuple[Tier, ...] = REAL_TIERS) -> Callable[[Slot], Sandbox]:
     scratch = layout.work / "scratch"
     scratch.mkdir(exist_ok=True)
     if layout.as_root:
@@ -95,6 +95,6 @@ def opener(layout: Layout, opened: list[Slot]) -> Callable[[Slot], Sandbox]:
     def open_for(slot: Slot) -> Sandbox:
         opened.append(slot)
         uid, gid = (slot.uid, slot.gid) if layout.as_root else (None, None)
-        return open_sandbox(scratch=scratch, clock=SystemClock(), slot_uid=uid, slot_gid=gid)
+        return open_sandbox(scratch=scratch, clock=SystemClock(), slot_uid=uid, slot_gid=gid, allow=tiers)
 
     return open_for
