@@ -19,7 +19,7 @@ from fleet.adapters.layout import Layout
 from fleet.adapters.sandbox import open_sandbox
 from fleet.adapters.slots import Slots, give, remove_tree
 from fleet.core.environment import Prepared
-from fleet.core.sandbox import SandboxResult, SandboxSpec
+from fleet.core.sandbox import SandboxResult, SandboxSpec, Tier
 
 CHECKOUT = Path(__file__).parents[2]
 ME = Person("Test", "test@example.invalid")
@@ -48,6 +48,7 @@ class Home:
     clock: SystemClock = field(default_factory=SystemClock)
     rooms_opened: int = 0
     env: dict[str, str] = field(default_factory=dict)
+    tiers: tuple[Tier, ...] = (Tier.BUBBLEWRAP, Tier.LANDLOCK)
 
     @contextmanager
     def room(self) -> Iterator[Room]:
@@ -57,7 +58,8 @@ class Home:
         with Slots(self.layout).acquire("test") as slot:
             gid = slot.gid if as_root else os.getgid()
             uid = slot.uid if as_root else None
-            sandbox = open_sandbox(scratch=scratch, clock=self.clock, slot_uid=uid, slot_gid=gid if as_root else None)
+            group = gid if as_root else None
+            sandbox = open_sandbox(scratch=scratch, clock=self.clock, slot_uid=uid, slot_gid=group, allow=self.tiers)
             if as_root:
                 os.chown(slot.folder, 0, slot.gid)
                 slot.folder.chmod(0o750)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from fleet.adapters.environments import resolve_env
+from fleet.adapters.sandbox import probe_tiers
 from fleet.core.errors import ParkError, TemporaryError
+from fleet.core.sandbox import Tier
 from tests.environments.conftest import Home
 from tests.environments.wheels import sha256, wheel
 
@@ -167,7 +169,11 @@ BUILT = {
 }
 
 
-def test_the_project_has_metadata_commands_and_generated_modules(home: Home, backend: Path) -> None:
+@pytest.mark.parametrize("tier", [Tier.BUBBLEWRAP, Tier.LANDLOCK])
+def test_the_project_has_metadata_commands_and_generated_modules(home: Home, backend: Path, tier: Tier) -> None:
+    if not any(report.available for report in probe_tiers() if report.tier is tier):
+        pytest.skip(f"this machine has no {tier.value} tier")
+    home.tiers = (tier,)
     (home.wheels / backend.name).write_bytes(backend.read_bytes())
     prepared = home.prepare(BUILT)
     assert prepared.problems == ()
@@ -176,6 +182,7 @@ def test_the_project_has_metadata_commands_and_generated_modules(home: Home, bac
     done = home.run(prepared, BUILT, "owncmd")
     with home.room() as room:
         expected = room.sandbox.inside(room.folder / "checkout") / "own/__init__.py"
+        assert room.sandbox.tier is tier
     assert done.stdout.decode().strip() == f"command of {expected}", "it runs the checkout's code, not a copy"
     assert "tinybackend" not in home.python(prepared, BUILT, SHOW), "what builds is not seen by agents and gates"
 

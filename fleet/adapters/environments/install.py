@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fleet.adapters.environments import startup
 from fleet.adapters.environments.graft import distributions, graft_pytest
-from fleet.adapters.environments.kit import HOST_ENV, Kit, Room
+from fleet.adapters.environments.kit import HOST_ENV, Kit, Room, for_pip
 from fleet.adapters.environments.takeover import take_over
 from fleet.adapters.process import run
 from fleet.adapters.slots import give
@@ -42,8 +42,7 @@ def make_venv(kit: Kit, venv: Path, gid: int, wheels: Sequence[Path], rooms: Roo
         asked.chmod(0o644)
         for path in wheels:
             path.chmod(0o644)
-        read_only = (venv.parent, *kit.read_only)
-        done = pip_install(kit, venv, ("-r", str(asked)), venv, read_only, rooms, {})
+        done = pip_install(kit, venv, ("-r", str(asked)), venv, (venv.parent,), rooms)
         if not done.ok:
             problems.append(f"Installing the dependencies failed: {tail(done)}.")
     site = venv / kit.lib
@@ -66,7 +65,6 @@ def pip_install(
     writable: Path,
     read_only: Sequence[Path],
     rooms: Rooms,
-    env: dict[str, str],
 ) -> SandboxResult:
     """Runs pip with the environment's own Python in the sandbox; only ``writable`` can be written.
 
@@ -78,12 +76,10 @@ def pip_install(
         give(workspace, room.uid, room.gid)
         give(writable, room.uid, room.gid)
         argv = (str(venv / "bin" / "python"), "-I", str(kit.runner), "install", *FLAGS, *words)
-        pip = kit.runner.parent.parent
         spec = SandboxSpec(
             argv=argv,
             workspace=workspace,
-            env=env,
-            read_only=tuple(dict.fromkeys((*read_only, pip))),
+            read_only=for_pip(kit, *read_only),
             writable=(writable,),
             limits=INSTALL,
         )

@@ -15,6 +15,8 @@ from fleet.core.states import Reason
 
 # Raised by one whenever the same manifest must give another environment than before.
 RECIPE = 1
+# pip reads these to name the system, and gives up where it may see but not open one (Landlock).
+SYSTEM_NAMES = ("/etc/debian_version", "/etc/os-release", "/etc/lsb-release")
 HOST_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -49,6 +51,12 @@ class Kit:
         """What every command needs to see besides /usr."""
         system = self.prefix == Path("/usr") or Path("/usr") in self.prefix.parents
         return (self.tools,) if system else (self.tools, self.prefix)
+
+
+def for_pip(kit: Kit, *more: Path) -> tuple[Path, ...]:
+    """What a sandboxed pip has to see: ``more``, the kit, pip itself, and the files that name the system."""
+    names = (Path(name) for name in SYSTEM_NAMES if Path(name).exists())
+    return tuple(dict.fromkeys((*more, *kit.read_only, kit.runner.parent.parent, *names)))
 
 
 def kit_of(tools: Path) -> Kit:

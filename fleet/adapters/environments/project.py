@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fleet.adapters.environments.graft import distributions, shebang
 from fleet.adapters.environments.install import FLAGS, INSTALL, Rooms, tail
-from fleet.adapters.environments.kit import Kit, Room
+from fleet.adapters.environments.kit import Kit, Room, for_pip
 from fleet.adapters.environments.manifest import Project
 from fleet.adapters.environments.takeover import read_small, take_over
 from fleet.adapters.git import BareRepo
@@ -119,7 +119,7 @@ def _run(kit: Kit, base: Path, backend: Path, prefix: Path, checkout: Path, vers
             "POETRY_DYNAMIC_VERSIONING_BYPASS": version,
             "PDM_BUILD_SCM_VERSION": version,
         },
-        read_only=tuple(dict.fromkeys((base, backend, *kit.read_only, kit.runner.parent.parent))),
+        read_only=for_pip(kit, base, backend),
         writable=(prefix,),
         limits=INSTALL,
     )

@@ -170,7 +170,7 @@ class PythonEnvironments:
         for path in found:
             path.chmod(0o644)
         words = ("--target", str(site), *map(str, found))
-        done = install.pip_install(self._kit, venv, words, site, (folder, *self._kit.read_only), self._rooms, {})
+        done = install.pip_install(self._kit, venv, words, site, (folder,), self._rooms)
         take_over(site, self._layout.uid, self._layout.slot_gid())
         _drop(folder, "wheels", "scratch", "venv")
         if not done.ok:
