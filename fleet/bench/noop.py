@@ -5,19 +5,21 @@ The store, the supervisor, the broker and the Celery workers are the real ones, 
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fleet.adapters.acl import Role
 from fleet.adapters.celery_app import StockCelery
-from fleet.adapters.fork import die_with, fork
+from fleet.adapters.fork import die_with, fork, name_process
 from fleet.adapters.ledger import RedisAttemptChannel
 from fleet.adapters.redis_client import broker_options, broker_url
-from fleet.bench.figures import Figure, Report, Target, Unit
+from fleet.bench.figures import Figure, Report, Target, Unit, ratios
 from fleet.bench.null import NullGates, NullPublisher
+from fleet.bench.procs import costs, table
 from fleet.bench.rooms import Bench, accept, home, named
 from fleet.core.errors import InternalError
 from fleet.core.events import StateChanged
@@ -39,30 +41,29 @@ def measure(bench: Bench) -> Report:
     """Tickets a second, and the same number of tasks a second without a fleet around them."""
     count, rounds = bench.few(200, 20), bench.few(3, 1)
     fleet_rate: list[float] = []
-    task_rate: list[float] = []
     stock_rate: list[float] = []
     with home(bench, FLEET_WORKERS_AGENTS="8", FLEET_WORKERS_GATES="4", FLEET_WORKERS_PUBLISH="4") as made:
         made.make()
         client = Client(made, bench.say)
         wiring = client.wiring
         wiring.open_store()
-        with processes(_services(wiring), made.layout.logs):
-            _tickets(bench, client, 1, 8)
-            for number in range(rounds):
-                seconds = _tickets(bench, client, 1000 * (number + 1), count)
-                fleet_rate.append(count / seconds)
-                task_rate.append(TASKS_PER_TICKET * count / seconds)
+        with processes(_services(wiring), made.layout.logs) as pids:
+            tickets = _Tickets(bench, client, pids)
+            tickets.pass_through(8)
+            for _ in range(rounds):
+                fleet_rate.append(count / tickets.pass_through(count))
                 stock_rate.append(_stock(bench, wiring, TASKS_PER_TICKET * count))
-    shares = tuple(mine / other for mine, other in zip(task_rate, stock_rate, strict=True))
+    task_rate = tuple(TASKS_PER_TICKET * rate for rate in fleet_rate)
     return Report(
         "noop",
         f"{count} no-op tickets through every state; null git, sandbox and forge",
         (
             Figure("tickets", Unit.RATE, tuple(fleet_rate), Target(30.0, at_least=True)),
-            Figure("their Celery tasks", Unit.RATE, tuple(task_rate)),
+            Figure("their Celery tasks", Unit.RATE, task_rate),
             Figure("as many bare Celery tasks", Unit.RATE, tuple(stock_rate)),
-            Figure("ratio", Unit.RATIO, shares, Target(0.2, at_least=True)),
+            Figure("ratio", Unit.RATIO, ratios(task_rate, stock_rate), Target(0.2, at_least=True)),
         ),
+        ("where the time of the last round went:", *tickets.spent),
     )
 
 
@@ -81,12 +82,13 @@ def _agents(wiring: Wiring) -> None:
     def running(ticket: str) -> None:
         after = "0"
         while True:
-            for after, event in ledger.log(ticket, after, _STATE_WAIT_MS):  # noqa: B007 - the last one is kept
+            for cursor, event in ledger.log(ticket, after, _STATE_WAIT_MS):
+                after = cursor
                 if isinstance(event.data, StateChanged) and event.data.state is State.RUNNING:
                     return
 
-    incarnation = ledger.incarnation()
-    launcher = NullLauncher(RedisAttemptChannel(ledger), wiring.clock, wiring.ids, lambda: incarnation, running)
+    incarnation = functools.cache(ledger.incarnation)
+    launcher = NullLauncher(RedisAttemptChannel(ledger), wiring.clock, wiring.ids, incarnation, running)
     tasks = AgentTasks(wiring.ledger(Role.AGENTS), launcher, wiring.clock, "bench")
 
     def attempt(ticket: str, number: int, round: int, turn: int = 0) -> None:
@@ -127,6 +129,7 @@ def processes(table: dict[str, Callable[[], None]], logs: Path) -> Iterator[dict
         def start() -> None:
             die_with(parent)
             redirect(logs / f"{name}.log")
+            name_process(f"fleet-{name}")
             run()
 
         return start
@@ -136,30 +139,66 @@ def processes(table: dict[str, Callable[[], None]], logs: Path) -> Iterator[dict
         yield pids
     finally:
         for pid in pids.values():
-            os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         for pid in pids.values():
-            os.waitpid(pid, 0)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
 
 
-def _tickets(bench: Bench, client: Client, first: int, count: int) -> float:
-    """Seconds from the first acceptance to the last pull request. Raises InternalError when a state was left out."""
-    begun = bench.clock.now()
-    tickets = [accept(client, REPO, first + number, "command:true") for number in range(count)]
-    wanted = {ticket.id for ticket in tickets}
+def _alive(pids: Mapping[str, int], logs: Path) -> None:
+    """Raises InternalError with the last words of a process that ended by itself."""
+    for name, pid in pids.items():
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            said = (logs / f"{name}.log").read_text(errors="replace").strip().splitlines()
+            raise InternalError(f"The process {name} ended: {said[-1] if said else 'it said nothing'}")
 
-    def done() -> bool:
-        views = [view for view in client.ledger().views() if view.id in wanted]
-        failed = [view for view in views if view.state.terminal or view.state in (State.PARKED, State.BACKING_OFF)]
-        if failed:
-            raise InternalError(f"No-op tickets failed: {named(failed)}.")
-        return sum(view.state is State.IN_REVIEW for view in views) == count
 
-    bench.until(done, "the no-op tickets are not published")
-    log = client.ledger().log(tickets[-1].id)
-    passed = tuple(event.data.state for _, event in log if isinstance(event.data, StateChanged))
-    if passed != PASSED:
-        raise InternalError(f"A no-op ticket went through {', '.join(state.value for state in passed)}.")
-    return max(view.since for view in client.ledger().views() if view.id in wanted) - begun
+class _Tickets:
+    """Sends tickets through a running fleet, with new numbers each time."""
+
+    def __init__(self, bench: Bench, client: Client, pids: Mapping[str, int]) -> None:
+        self.spent: tuple[str, ...] = ()
+        self._bench = bench
+        self._client = client
+        self._ledger = client.ledger()
+        self._pids = pids
+        self._next = 1
+
+    def pass_through(self, count: int) -> float:
+        """Seconds from the first acceptance to the last pull request.
+
+        Raises InternalError when a ticket failed or left a state out.
+        """
+        watched = [os.getpid(), *self._pids.values(), self._client.wiring.embedded.pid() or 0]
+        before, begun, clock = costs(watched), self._bench.clock.now(), self._bench.clock.monotonic()
+        numbers = range(self._next, self._next + count)
+        self._next += count
+        tickets = [accept(self._client, REPO, number, "command:true").id for number in numbers]
+        waiting = list(tickets)
+        self._bench.until(lambda: self._published(waiting), "the no-op tickets are not published")
+        self.spent = table(before, costs(watched), self._bench.clock.monotonic() - clock)
+        passed = self._states(tickets[-1])
+        if passed != PASSED:
+            raise InternalError(f"A no-op ticket went through {', '.join(state.value for state in passed)}.")
+        wanted = set(tickets)
+        return max(view.since for view in self._ledger.views() if view.id in wanted) - begun
+
+    def _published(self, waiting: list[str]) -> bool:
+        """Whether all are; those that are leave the list, and only one that is not is looked at again."""
+        _alive(self._pids, self._client.home.layout.logs)
+        while waiting:
+            view = self._ledger.view(waiting[-1])
+            if view is None or view.state is not State.IN_REVIEW:
+                if view is not None and not view.state.active:
+                    raise InternalError(f"A no-op ticket failed: {named([view])}.")
+                return False
+            waiting.pop()
+        return True
+
+    def _states(self, ticket: str) -> tuple[State, ...]:
+        log = self._ledger.log(ticket)
+        return tuple(event.data.state for _, event in log if isinstance(event.data, StateChanged))
 
 
 def _stock(bench: Bench, wiring: Wiring, count: int) -> float:
