@@ -140,7 +140,11 @@ class Bench:
     ) -> SandboxSpec:
         root = str(self.sandbox.inside(workspace))
         repo = {key: value.replace("{workspace}", root) for key, value in self._prepared.env}
-        words = (str(self._prepared.python), *argv[1:]) if argv[0] == "python" else argv
+        python_program = str(self._prepared.python)
+        words = (python_program, *argv[1:]) if argv[0] == "python" else argv
+        if spec.parser == "mypy" and not any(word.startswith("--python-executable") for word in words):
+            # The fleet's mypy stands in an environment of its own and must look into the repository's.
+            words = (*words, f"--python-executable={python_program}")
         path = ":".join(part for part in (env.get("PYTHONPATH", ""), repo.get("PYTHONPATH", "")) if part)
         python = {"PYTHONPATH": path} if path else {}
         return SandboxSpec(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ci_gates import plan as plans
 from ci_gates import verdict as verdicts
 from ci_gates.bench import VARIANTS, Bench
-from ci_gates.edits import ABSENT, SUBMODULE, Edit
+from ci_gates.inputs import PROGRAMS, offered, read_edits, read_texts
 from ci_gates.plain import clean
 from ci_gates.plan import POLICY, Plan, is_test_path
 from ci_gates.policy import PolicyResult, judge
@@ -35,11 +33,8 @@ from fleet.core.gates import (
     VerdictRecord,
 )
 from fleet.core.ports import Artifacts, Clock, Ids
-from fleet.core.sandbox import MIB, Ending, Sandbox
+from fleet.core.sandbox import Ending, Sandbox
 
-_READ = 4 * MIB
-_CONFIG = MIB
-_PROGRAMS = ("ruff", "mypy", "pyright", "pytest")
 _MOST_RERUN = 50
 _RERUNS_ON_BASE = 2
 _REASONS = 5
@@ -107,7 +102,7 @@ class GateRunner:
         """Raises GateConfigError (base's .fleet.toml), ParkError (no sandbox), TemporaryError (nothing was said)."""
         listener = listener or Listener()
         files = tuple(entry.path for entry in store.files(job.base_sha))
-        texts = _texts(store, job.base_sha, files)
+        texts = read_texts(store, job.base_sha, files)
         started = self._clock.monotonic()
         checked = gateconfig.parse(texts.get(gateconfig.FILE))
         policy = judge(read_edits(store, job.base_sha, job.head), files, checked.policy)
@@ -143,13 +138,17 @@ class GateRunner:
         policy: PolicyResult,
         seconds: float,
     ) -> Gated:
-        plan = plans.make_plan(files, texts, programs=frozenset(_PROGRAMS), allow_no_tests=job.allow_no_tests)
+        plan = plans.make_plan(files, texts, programs=frozenset(PROGRAMS), allow_no_tests=job.allow_no_tests)
         course = _Course(self, None, job, plan, None, None, listener)
         course.start()
         course.told(_policy_record(course.record, policy, seconds))
         for spec in plan.gates:
             course.told(course.record(spec, Settled(Outcome.NOT_RUN, "not run, because of policy")))
         return course.finish(policy)
+
+    def draw(self, sides: int) -> int:
+        """A number below ``sides`` that code under test cannot foresee."""
+        return int(self._ids.hex(8), 16) % sides
 
     # --- base's runs --------------------------------------------------------------------------------------------
 
@@ -273,10 +272,12 @@ class _Course:
         """Runs what was green once more with a planted failure in each: a test that stays green is forged."""
         bench, job = self._bench, self._job
         green = sorted(_ids(head, TestStatus.PASSED))
-        if bench is None or spec.parser != "pytest" or settled.outcome not in PASSING or not green:
+        green = [name for name in green if "::" in name]  # what the plugin wrote down, whoever called pytest
+        if bench is None or spec.kind is not GateKind.TESTS or settled.outcome not in PASSING or not green:
             return settled
         if head.seconds > _COUNTER_CHECK_ALL_S:
-            green = green[:: len(green) // _COUNTER_CHECKED + 1]
+            step = len(green) // _COUNTER_CHECKED + 1
+            green = green[self._runner.draw(step) :: step]
         names = tuple(green)
         run = bench.run(spec, job.head, f"{log}.counter", variant=head.variant, only=names, sting=True)
         still = sorted(_ids(run, TestStatus.PASSED) & set(green))
@@ -355,42 +356,3 @@ def _in_order(gates: tuple[GateSpec, ...]) -> tuple[GateSpec, ...]:
 
 def _ids(run: Run, status: TestStatus) -> set[str]:
     return {test.id for test in run.report.tests or () if test.status is status}
-
-
-def _texts(store: BareRepo, commit: str, files: tuple[str, ...]) -> dict[str, bytes]:
-    present = set(files)
-    contents = {name: store.read(commit, name, _CONFIG) for name in plans.CONFIG_FILES if name in present}
-    return {name: data for name, data in contents.items() if data is not None}
-
-
-def read_edits(store: BareRepo, base: str, head: str) -> tuple[Edit, ...]:
-    """The change path by path, with contents up to 4 MiB a file."""
-    changes = store.changes(base, head, renames=False)
-    shas = [sha for one in changes for sha, mode in _sides(one) if mode not in (ABSENT, SUBMODULE)]
-    contents = store.blobs(shas, _READ)
-    sizes = {entry.path: entry.size for entry in store.files(head)}
-    return tuple(
-        Edit(
-            one.path,
-            one.old_mode,
-            one.new_mode,
-            contents.get(one.old_blob) if one.old_mode != ABSENT else None,
-            contents.get(one.new_blob) if one.new_mode != ABSENT else None,
-            sizes.get(one.path, 0),
-        )
-        for one in changes
-    )
-
-
-def _sides(change: FileChange) -> tuple[tuple[str, str], tuple[str, str]]:
-    return (change.old_blob, change.old_mode), (change.new_blob, change.new_mode)
-
-
-def offered(prepared: Prepared) -> frozenset[str]:
-    """Which of the tools that gates are detected for the environment has."""
-    folders = (*prepared.path, prepared.python.parent)
-    return frozenset(name for name in _PROGRAMS if any(_runs(folder / name) for folder in folders))
-
-
-def _runs(program: Path) -> bool:
-    return program.is_file() and os.access(program, os.X_OK)

@@ -38,7 +38,7 @@ def layout() -> Iterator[Layout]:
 def world(layout: Layout) -> World:
     store = BareRepo.init(layout.stores / "o__r.git")
     artifacts = FolderArtifacts(layout.artifacts)
-    environment = OwnEnvironment(layout.slot_uid(1))
+    environment = OwnEnvironment(layout.slot_uid(1), layout.slot_gid(), layout.work)
     opened: list[Slot] = []
     runner = GateRunner(Slots(layout), opener(layout, opened), environment, artifacts, SystemClock(), SystemIds())
     return World(store, runner, artifacts, layout, environment, opened)

@@ -214,6 +214,18 @@ def test_code_in_the_change_cannot_make_its_failures_look_green(world: World, na
     assert not gated.verdict.passed
 
 
+@pytest.mark.parametrize(
+    "name", ["exit at once", "reports made green", "the report written anew", "by the test's name"]
+)
+def test_a_script_that_calls_pytest_is_watched_as_well(world: World, name: str) -> None:
+    base = {**REPO, ".fleet.toml": '[gates.suite]\ncommand = ["sh", "-c", "python -m pytest -q"]\nkind = "tests"\n'}
+    good = world.gate(base, {"calc.py": "# sums\n" + GOOD})
+    counted = record(good, "suite").tests
+    assert good.verdict.passed and counted is not None and counted.total == 2, good.verdict.summary
+    gated = world.gate(base, {"calc.py": BAD + CHOOSY[name] if name in CHOOSY else INSIDE[name]})
+    assert record(gated, "suite").outcome is Outcome.FAILED and not gated.verdict.passed
+
+
 @pytest.mark.parametrize("name", CHOOSY)
 def test_failures_hidden_by_name_are_found_by_the_counter_check(world: World, name: str) -> None:
     gated = world.gate(REPO, {"calc.py": BAD + CHOOSY[name]})

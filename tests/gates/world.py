@@ -29,19 +29,27 @@ class OwnEnvironment:
     """Implements ``Environments`` with the Python that runs the tests; counts how often it was asked."""
 
     uid: int
+    gid: int
+    folder: Path
     asked: int = 0
     problems: tuple[str, ...] = ()
 
     def prepare(self, git_dir: Path, commit: str) -> Prepared:
         self.asked += 1
-        found = probe.interpreter(self.uid, self.uid)
+        found = probe.interpreter(self.uid, self.gid)
         assert found is not None
         prefix = Path(sys.prefix)
+        programs = self.folder / "programs"
+        programs.mkdir(exist_ok=True, mode=0o755)
+        if not (programs / "python").is_symlink():
+            (programs / "python").symlink_to(found[0])
         site = sysconfig.get_path("purelib")
         path = f"{{workspace}}/src:{{workspace}}:{site}"
         env = (("PYTHONPATH", path), ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"))
-        read_only = (prefix, *found[1])
-        return Prepared("own", read_only, (prefix / "bin",), env, Path(found[0]), "the tests' own", self.problems)
+        read_only = (prefix, programs, *found[1])
+        return Prepared(
+            "own", read_only, (programs, prefix / "bin"), env, Path(found[0]), "the tests' own", self.problems
+        )
 
 
 @dataclass
