@@ -40,7 +40,7 @@ def record(name: str, outcome: Outcome = Outcome.PASSED, mode: Mode = Mode.NO_RE
 
 RECORDS = tuple(record(name) for name in NAMES)
 modes = st.sampled_from([Mode.NO_REGRESSION, Mode.ADVISORY])
-
+passing = st.tuples(
     *(st.builds(record, st.just(name), st.sampled_from(sorted(PASSING, key=str)), modes) for name in NAMES)
 )
 

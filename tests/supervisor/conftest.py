@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.support.hypothesis_profile  # noqa: F401 - imported for its effect
 from fleet.adapters.acl import Role
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.embedded_redis import EmbeddedRedis

@@ -42,6 +42,12 @@ class World:
         store.open("incarnation-1")
         return store
 
+    def ledger(self, role: Role) -> RedisLedger:
+        """One more process of that role: an account's own connections."""
+        client = connect(self._server.address, role.value, self._server.password(role))
+        self._opened.append(client)
+        return RedisLedger(client)
+
     def make(self, name: str = "one", caps: Caps | None = None, policy: Policy | None = None) -> Supervisor:
         """A supervisor that moves only when the scenario turns it."""
         return Supervisor(self.store(name), self.players, self.clock, FixedDice(), policy or Policy(), caps or Caps())

@@ -1,0 +1,432 @@
+"""A shard under anything: events dropped, doubled, reordered, stale, forged; clocks that jump; owners that change.
+
+The store is a few dictionaries that take a ``Batch`` as the Lua step does. The world outside plays the attempts, gates
+and publisher honestly but badly: each word may be lost, doubled or late. After every step the promises are held
+against what was written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from fleet.adapters.shard_store import Batch
+from fleet.core.codec import decode, decode_event, encode, encode_event
+from fleet.core.effects import WAKES, Effect, EffectKind
+from fleet.core.errors import FleetError
+from fleet.core.events import (
+    AttemptFailed,
+    AttemptStarted,
+    AttemptStopped,
+    CancelRequested,
+    ChangeReady,
+    Envelope,
+    EventData,
+    GatesFailed,
+    GatesFinished,
+    GatesStarted,
+    Heartbeat,
+    Note,
+    Published,
+    PublishFailed,
+    PublishProblem,
+    PullRequestClosed,
+    RetryRequested,
+    SlotGranted,
+    Source,
+    StateChanged,
+    TicketAccepted,
+    Withdrawn,
+)
+from fleet.core.outbox import Outstanding
+from fleet.core.retry import FailureClass
+from fleet.core.states import Reason, State
+from fleet.core.ticket import TicketLimits, shard_of
+from fleet.core.view import TicketView
+from supervisor.fold import fold_all
+from supervisor.policy import Policy
+from supervisor.shard import WORKS, Shard, ShardKeeper, Turn
+from tests.support.mutants import Mutant
+from tests.support.players import CHANGE
+from tests.support.tickets import ticket
+
+FEW = TicketLimits(attempts=2, gate_rounds=2)
+SHARD = shard_of(ticket(1).id)
+TICKETS = [
+    ticket(1, limits=FEW),
+    next(other for n in range(2, 500) if shard_of((other := ticket(n, agent="anthropic", limits=FEW)).id) == SHARD),
+]
+HEADS = ["1" * 40, "2" * 40]
+which = st.integers(0, len(TICKETS) - 1)
+STAGES = [State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING, State.IN_REVIEW]
+# One drawn seed each: what is chosen with it is spread evenly, where drawn choices come in clumps.
+dice = st.randoms(use_true_random=True)
+FAILURES = [AttemptFailed(kind, "what happened") for kind in FailureClass]
+
+
+REACHED = Counter[State]()
+
+
+def gate_words(round_: int, head: str) -> list[EventData]:
+    return [
+        GatesStarted(round_, head, "b", ("tests",)),
+        GatesFinished(round_, head, "b", True, "ok"),
+        GatesFinished(round_, head, "b", False, "red"),
+        GatesFinished(round_, head, "b", False, "look", needs="approval"),
+        GatesFinished(round_, head, "b", False, "machine", infrastructure=True),
+        GatesFailed(round_, "x"),
+        GatesFailed(round_, "x", conflict=True),
+    ]
+
+
+class Store:
+    """What the ledger keeps of one shard; versions and the epoch are checked as in lua/step.lua."""
+
+    def __init__(self) -> None:
+        self.epoch = 1
+        self.views: dict[str, TicketView] = {}
+        self.log: dict[str, list[Envelope]] = {}
+        self.outbox: dict[str, Outstanding] = {}
+        self.cancelled: set[str] = set()
+        self.cursors: dict[Source, str] = {}
+        self.quarantined: list[bytes] = []
+        self.begun: set[str] = set()
+
+    def step(self, epoch: int, batch: Batch) -> None:
+        assert epoch == self.epoch
+        for name, (expected, _) in batch.views.items():
+            assert expected == (self.views[name].version if name in self.views else 0)
+        for name, (_, view) in batch.views.items():
+            self.views[name] = decode(encode(view), TicketView)
+        for event in batch.log:
+            self.log.setdefault(event.ticket, []).append(decode_event(encode_event(event)))
+        self.outbox |= {order.effect.id: order for order in batch.orders}
+        for effect_id in batch.withdrawn:
+            self.outbox.pop(effect_id, None)
+        self.cancelled |= set(batch.cancelled)
+        self.cursors |= batch.cursors
+        self.quarantined += batch.quarantined
+
+    def begin(self, effect: Effect) -> bool:
+        """As lua/begin.lua."""
+        if effect.id not in self.outbox or effect.id in self.begun or effect.ticket in self.cancelled:
+            return False
+        self.begun.add(effect.id)
+        return True
+
+
+class OneShard(RuleBasedStateMachine):
+    @initialize(until=st.tuples(*(st.sampled_from(STAGES) for _ in TICKETS)))
+    def start(self, until: tuple[State, ...]) -> None:
+        """Tickets at any point of an undisturbed life: from there on it is disturbed."""
+        self.store = Store()
+        self.policy = Policy()
+        self.wall, self.mono = 1_700_000_000.0, 0.0
+        self.numbers = 0
+        self.inbound: dict[Source, list[tuple[str, bytes]]] = {source: [] for source in Source}
+        self.said: dict[tuple[str, int], list[EventData]] = {}
+        self.passed: set[tuple[str, str]] = set()
+        self.ever_begun: list[Effect] = []
+        self.take_over()
+        for n in range(len(TICKETS)):
+            self.accept(n, 1)
+            self.all_goes_well(n, 9, 1, until[n])
+
+    # --- the world outside -----------------------------------------------------------------------------------------
+    def say(self, source: Source, name: str, attempt: int, data: EventData, seq: int = 0, times: int = 1) -> None:
+        raw = encode_event(Envelope("default", name, attempt, seq, self.wall, data, source))
+        self.put(source, raw, times)
+
+    def put(self, source: Source, raw: bytes, times: int = 1) -> None:
+        for _ in range(times):
+            self.numbers += 1
+            self.inbound[source].append((f"{self.numbers}-0", raw))
+
+    def attempt_says(self, name: str, attempt: int, data: EventData, times: int) -> None:
+        spoken = self.said.setdefault((name, attempt), [])
+        spoken.append(data)
+        self.say(Source.ATTEMPTS, name, attempt, data, len(spoken), times)
+
+    @rule(n=which, times=st.integers(1, 3))
+    def accept(self, n: int, times: int) -> None:
+        self.say(Source.INTAKE, TICKETS[n].id, 0, TicketAccepted(TICKETS[n]), times=times)
+
+    @rule(n=which)
+    def grant(self, n: int) -> None:
+        """Admission answers what was asked, or says again what it has said."""
+        view = self.store.views.get(TICKETS[n].id)
+        if view is not None and view.asked:
+            self.say(Source.ADMISSION, view.id, view.asked, SlotGranted())
+
+    @rule(times=st.integers(0, 2))
+    def begin(self, times: int) -> None:
+        """Wake-ups reach workers: each order is begun by one of them."""
+        for order in list(self.store.outbox.values()):
+            if order.effect.kind in WORKS and self.store.begin(order.effect):
+                self.ever_begun.append(order.effect)
+                if order.effect.kind is EffectKind.START_ATTEMPT:
+                    started = AttemptStarted("h", 1, "a", "i")
+                    self.attempt_says(order.effect.ticket, order.effect.attempt, started, times)
+
+    @precondition(lambda self: self.ever_begun)
+    @rule(dice=dice)
+    def work(self, dice: Random) -> None:
+        """Some worker, perhaps one long given up, says its next word."""
+        self.speak(dice.choice(self.ever_begun), dice, dice.choice([0, 1, 1, 2]))
+
+    @rule(n=which, dice=dice)
+    def the_worker_that_counts_says_something(self, n: int, dice: Random) -> None:
+        mine = [effect for effect in self.ever_begun if effect.ticket == TICKETS[n].id]
+        if mine:
+            self.speak(mine[-1], dice, dice.choice([0, 1, 1, 1, 2]))
+            self.absorb(list(self.inbound), dies=False)
+
+    def speak(self, effect: Effect, dice: Random, times: int) -> None:
+        name, attempt, round_, head = effect.ticket, effect.attempt, effect.round, dice.choice(HEADS)
+        if effect.kind is EffectKind.START_ATTEMPT:
+            words: list[EventData] = [Note("busy"), CHANGE, AttemptStopped("done"), *FAILURES]
+            self.attempt_says(name, attempt, dice.choice(words), times)
+        elif effect.kind is EffectKind.RUN_GATES:
+            word = dice.choice(gate_words(round_, head))
+            if isinstance(word, GatesFinished) and word.passed and times:
+                self.passed.add((name, head))
+            self.say(Source.GATES, name, attempt, word, times=times)
+        else:
+            failed: list[EventData] = [PublishFailed(round_, problem, "x") for problem in PublishProblem]
+            done = dice.choice([Published(7, "url", head, "b"), *failed])
+            self.say(Source.PUBLISHER, name, attempt, done, times=times)
+
+    @rule(n=which, steps=st.integers(1, 2), times=st.integers(1, 2))
+    def all_goes_well(self, n: int, steps: int, times: int, until: State = State.IN_REVIEW) -> None:
+        """Healthy workers, so that the late states are reached often enough to be disturbed, too."""
+        name = TICKETS[n].id
+        for _ in range(steps):
+            view = self.store.views.get(name)
+            if view is None:
+                self.accept(n, times)
+            elif view.state is until:
+                return
+            elif view.state is State.QUEUED:
+                self.grant(n)
+            elif view.state is State.RUNNING and CHANGE not in self.said.get((name, view.attempt), ()):
+                self.attempt_says(name, view.attempt, CHANGE, times)
+            for order in [one for one in self.store.outbox.values() if one.effect.ticket == name]:
+                if order.effect.kind in WORKS and self.store.begin(order.effect):
+                    self.ever_begun.append(order.effect)
+                    self.do_well(order.effect, times)
+            self.absorb(list(self.inbound), dies=False)
+
+    def do_well(self, effect: Effect, times: int) -> None:
+        name, attempt, head = effect.ticket, effect.attempt, HEADS[0]
+        if effect.kind is EffectKind.START_ATTEMPT:
+            self.attempt_says(name, attempt, AttemptStarted("h", 1, "a", "i"), times)
+        elif effect.kind is EffectKind.RUN_GATES:
+            self.passed.add((name, head))
+            self.say(Source.GATES, name, attempt, GatesFinished(effect.round, head, "b", True, "ok"), times=times)
+        else:
+            self.say(Source.PUBLISHER, name, attempt, Published(7, "url", head, "b"), times=times)
+
+    @rule(n=which, attempt=st.integers(0, 4), source=st.sampled_from([Source.ATTEMPTS, Source.GATES, Source.PUBLISHER]))
+    def heartbeat(self, n: int, attempt: int, source: Source) -> None:
+        spoken = len(self.said.get((TICKETS[n].id, attempt), ()))
+        self.say(source, TICKETS[n].id, attempt, Heartbeat(spoken))
+
+    @rule()
+    def answer_the_calls_for_lost_events(self) -> None:
+        for (name, attempt), spoken in self.said.items():
+            for seq, word in enumerate(spoken, 1):
+                self.say(Source.ATTEMPTS, name, attempt, word, seq)
+
+    @rule(
+        n=which,
+        word=st.sampled_from([CancelRequested("ada"), RetryRequested("bob")]),
+        now=st.booleans(),
+    )
+    def person(self, n: int, word: EventData, now: bool) -> None:
+        self.say(Source.PEOPLE, TICKETS[n].id, 0, word)
+        if now:
+            self.absorb(list(self.inbound), dies=False)
+
+    @rule(n=which, merged=st.booleans(), now=st.booleans())
+    def forge(self, n: int, merged: bool, now: bool) -> None:
+        self.say(Source.INTAKE, TICKETS[n].id, 0, PullRequestClosed(merged))
+        if now:
+            self.absorb(list(self.inbound), dies=False)
+
+    @rule(
+        n=which,
+        stream=st.sampled_from(Source),
+        source=st.sampled_from([Source.ATTEMPTS, Source.GATES, Source.SUPERVISOR]),
+        attempt=st.integers(0, 4),
+        seq=st.integers(0, 6),
+        word=st.sampled_from(
+            [
+                StateChanged(State.MERGED, Reason.PR_MERGED),
+                GatesFinished(1, HEADS[0], "b", True, "trust me"),
+                ChangeReady("x", "c", "t", "b", 1, 1, 1),
+                Withdrawn(7),
+                Note("\x1b[31m"),
+            ]
+        ),
+    )
+    def forge_an_event(self, n: int, stream: Source, source: Source, attempt: int, seq: int, word: EventData) -> None:
+        """On any stream but the one where that word would be believed."""
+        raw = encode_event(Envelope("default", TICKETS[n].id, attempt, seq, self.wall, word, source))
+        believed = (stream is Source.ATTEMPTS and isinstance(word, ChangeReady | Note)) or (
+            stream is Source.GATES and isinstance(word, GatesFinished)
+        )
+        honest = stream is source and (believed or isinstance(word, Withdrawn))
+        if not honest and stream is not Source.SUPERVISOR:  # nobody reads a stream of the supervisor
+            self.put(stream, raw)
+
+    @rule(raw=st.binary(max_size=30), stream=st.sampled_from([Source.PEOPLE, Source.ATTEMPTS]))
+    def noise(self, raw: bytes, stream: Source) -> None:
+        self.put(stream, raw)
+
+    # --- the owner -------------------------------------------------------------------------------------------------
+    @rule(seconds=st.sampled_from([0.1, 5.0, 31.0, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.wall += seconds
+        self.mono += seconds
+
+    @rule(seconds=st.sampled_from([-86_400.0, -5.0, 5.0, 86_400.0]))
+    def the_wall_clock_jumps(self, seconds: float) -> None:
+        self.wall += seconds
+
+    @rule()
+    def take_over(self) -> None:
+        """A new owner, knowing only what is stored."""
+        self.store.epoch += 1
+        outbox: dict[str, dict[str, Outstanding]] = {}
+        for effect_id, order in self.store.outbox.items():
+            outbox.setdefault(order.effect.ticket, {})[effect_id] = order
+        views = {name: decode(encode(view), TicketView) for name, view in self.store.views.items()}
+        shard = Shard(SHARD, self.store.epoch, views, outbox, dict(self.store.cursors))
+        self.keeper = ShardKeeper(shard, self.policy)
+
+    def write(self, turn: Turn, dies: bool) -> None:
+        """``dies``: the owner is killed before, so that nothing is written and all is read again."""
+        if dies:
+            self.take_over()
+            return
+        self.store.step(self.keeper.shard.epoch, turn.batch)
+        self.keeper.commit(turn, self.mono)
+        for source, cursor in turn.batch.cursors.items():
+            self.inbound[source] = [row for row in self.inbound[source] if int(row[0][:-2]) > int(cursor[:-2])]
+
+    @rule(order=st.permutations([one for one in Source if one is not Source.SUPERVISOR]), dies=st.booleans())
+    def absorb(self, order: list[Source], dies: bool) -> None:
+        """The streams are read in any order among each other."""
+        entries = {source: list(self.inbound[source]) for source in order if self.inbound[source]}
+        self.write(self.keeper.absorb(entries, self.wall, self.mono, 0.5), dies and len(entries) > 1)
+
+    @rule(seconds=st.sampled_from([0.1, 31.0, 400.0, 1000.0]))
+    def tick(self, seconds: float) -> None:
+        self.time_passes(seconds)
+        self.write(self.keeper.tick(self.wall, self.mono, 0.5), dies=False)
+
+    @rule()
+    def sweep(self) -> None:
+        for order in self.store.outbox.values():
+            if order.effect.id in self.store.begun and self.keeper.unheard(order.effect):
+                self.keeper.hear(order.effect.ticket, self.mono)
+
+    # --- what must always hold -------------------------------------------------------------------------------------
+    @invariant()
+    def replaying_the_log_gives_the_view(self) -> None:
+        if hasattr(self, "store"):
+            for name, view in self.store.views.items():
+                assert fold_all(self.store.log[name]) == view
+                assert self.keeper.shard.views[name] == view
+                REACHED[view.state] += 1
+
+    @invariant()
+    def attempts_are_bounded_and_claimed_once(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        starts = [effect.id for effect in self.ever_begun]
+        assert len(starts) == len(set(starts))
+        for name, view in self.store.views.items():
+            moves = [one.data for one in self.store.log[name] if isinstance(one.data, StateChanged)]
+            asked = sum(move.state is State.QUEUED and move.reason is Reason.RETRY_ASKED for move in moves)
+            assert view.attempt - view.hand_backs <= view.ticket.limits.attempts + asked
+            numbers = [move.attempt for move in moves if move.state is State.STARTING]
+            assert numbers == list(range(1, view.attempt + 1)), "each attempt has the next number"
+
+    @invariant()
+    def one_worker_at_most_may_begin(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        for name, view in self.store.views.items():
+            orders = [one.effect for one in self.store.outbox.values() if one.effect.ticket == name]
+            works = [effect for effect in orders if effect.kind in WORKS]
+            assert len(works) <= 1
+            assert all(effect.attempt == view.attempt for effect in works)
+            if view.state.terminal:
+                allowed = {EffectKind.STATUS, EffectKind.WITHDRAW}
+                assert {effect.kind for effect in orders if effect.kind in WAKES} <= allowed
+            for effect in works:
+                if effect.kind is EffectKind.PUBLISH:
+                    assert (name, view.head) in self.passed, "publishing is ordered of a head whose gates passed"
+
+    @invariant()
+    def what_is_over_stays_over(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        for name in self.store.cancelled:
+            assert self.store.views[name].state is State.CANCELLED
+        for view in self.store.views.values():
+            if view.state is State.IN_REVIEW:
+                assert view.pull_request is not None
+                assert (view.id, view.pull_request.head_sha) in self.passed
+
+    @invariant()
+    def memory_and_store_agree_on_the_orders(self) -> None:
+        if hasattr(self, "store"):
+            known = {effect_id for orders in self.keeper.shard.outbox.values() for effect_id in orders}
+            assert known == set(self.store.outbox)
+            assert known == {order.effect.id for order in self.store.outbox.values()}
+
+
+@pytest.mark.invariant("I14")
+@pytest.mark.invariant("I17")
+def test_a_shard_keeps_its_promises_whatever_comes() -> None:
+    REACHED.clear()
+    run_state_machine_as_test(OneShard, settings=settings(max_examples=150, stateful_step_count=30))
+    assert set(REACHED) == set(State), f"never reached: {set(State) - set(REACHED)}"
+
+
+@pytest.mark.invariant("I17")
+@pytest.mark.parametrize(
+    ("where", "old", "new"),
+    [
+        (
+            "supervisor.shard:ShardKeeper._fold",
+            "turn.batch.log.append(event)",
+            "turn.batch.log += [] if isinstance(event.data, EventsMissing) else [event]",
+        ),
+        ("supervisor.shard:ShardKeeper._decide_all", "self._withdraw(turn, view)\n", "pass\n"),
+        ("supervisor.decide:_gating", "verdict is not None and verdict.passed", "verdict is not None"),
+        ("supervisor.shard:ShardKeeper._take", "decode_event(raw, source)", "decode_event(raw)"),
+        ("supervisor.decide:decide", "if view.cancel and not view.state.terminal:", "if view.cancel:"),
+    ],
+)
+def test_the_machine_notices_a_protection_switched_off(
+    monkeypatch: pytest.MonkeyPatch, where: str, old: str, new: str
+) -> None:
+    Mutant(where, old, new).install(monkeypatch)
+    once = settings(max_examples=400, stateful_step_count=40, phases=[Phase.generate], report_multiple_bugs=False)
+    with pytest.raises((AssertionError, FleetError)):
+        run_state_machine_as_test(OneShard, settings=once)
