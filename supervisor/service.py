@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fleet.adapters import keys
+from fleet.adapters.crash import crash_here
 from fleet.adapters.shard_store import Batch, Refused, ShardStore
 from fleet.core.codec import decode, encode
 from fleet.core.effects import WAKES, Effect, EffectKind
@@ -189,7 +190,9 @@ class Supervisor:
         if not turn.batch.empty:
             pending = {source: at for source, at in keeper.shard.cursors.items() if source not in turn.batch.cursors}
             turn.batch.cursors.update(pending)
+            crash_here("supervisor.before_step")
             self._store.step(keeper.shard.name, keeper.shard.epoch, turn.batch)
+            crash_here("supervisor.after_step")
         keeper.commit(turn, self._clock.monotonic())
 
     def _send_due(self, wall: float, mono: float) -> None:
@@ -213,6 +216,8 @@ class Supervisor:
                 done.append(effect.id)
             if asks:
                 self._store.ask_admission(asks)
+            if done:
+                crash_here("supervisor.sent")
             if done:
                 self._store.step(keeper.shard.name, keeper.shard.epoch, Batch(withdrawn=done))
                 for effect_id in done:

@@ -37,8 +37,7 @@ def up(
     print(f"forge   {fleet.page(state.forge_url)}")
     if flower:
         print(f"flower  {link}")
-    if not flower:
-        _limits(fleet)
+    _limits(fleet)
 
 
 def _limits(fleet: Client) -> None:

@@ -97,7 +97,8 @@ def source(fleet: Client, repo: str, base: str | None) -> tuple[Path, str, str]:
 def submit(fleet: Client, path: Path, branch: str, text: IssueText, agent: str, reset_base: bool) -> Accepted:
     """Opens the issue at the local forge and has it accepted; on disk when this returns (I1)."""
     repo, branch = fleet.import_repository(path, branch, reset_base)
-    opened = fleet.wiring.forge_client("person").create_issue(repo, text.title, text.body, (LABEL,))
+    limits = fleet.limits_of(repo, branch)
+    opened = fleet.open_issue(repo, text.title, text.body, (LABEL,))
     request = Request(
         repo=repo,
         number=opened.number,
@@ -105,7 +106,7 @@ def submit(fleet: Client, path: Path, branch: str, text: IssueText, agent: str, 
         base=branch,
         agent=agent,
         requested_by="local",
-        limits=fleet.settings.limits,
+        limits=limits,
         local_path=str(path),
         allow_no_tests=True,
     )

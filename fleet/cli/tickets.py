@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fleet.adapters.git import store_name
+from fleet.adapters.history import commit
 from fleet.cli.app import app, put_json, running, safe
 from fleet.cli.live import Printer
 from fleet.cli.run import watch
@@ -17,6 +19,7 @@ from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, RetryRequested
 from fleet.core.states import State
 from fleet.core.view import TicketView
+from fleet.local.client import Client
 
 Name = Annotated[str, typer.Argument(help="Ticket id, the beginning of one, or the issue's number.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines for scripts.")]
@@ -39,9 +42,9 @@ def list_tickets(
     for column in ("ticket", "state", "issue", "title", "why"):
         table.add_column(column, no_wrap=True, overflow="ellipsis")
     for view in shown:
-        text = why(view, ledger.why(view.id)).splitlines()[0]
+        text = _short(why(view, ledger.why(view.id)))
         state = view.state.value.replace("_", " ")
-        table.add_row(view.id, state, safe(view.ticket.issue), safe(view.ticket.title), safe(text))
+        table.add_row(view.id, state, safe(view.ticket.issue), safe(_short(view.ticket.title, 40)), safe(text))
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
@@ -63,6 +66,7 @@ def show(
     printer = Printer(as_json)
     if not as_json:
         _head(view, ledger.why(view.id), fleet.page(view.pull_request.url) if view.pull_request else "")
+        _change(fleet, view)
     for _, event in ledger.log(view.id):
         printer.event(event)
     if as_json:
@@ -118,6 +122,11 @@ def open_page(
         webbrowser.open(link)
 
 
+def _short(text: str, most: int = 90) -> str:
+    line = (text.splitlines() or [""])[0]
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 def _head(view: TicketView, admission: str, link: str) -> None:
     print(f"{view.id} is {view.state.value.replace('_', ' ')}: {safe(why(view, admission))}")
     rows: list[tuple[str, Any]] = [
@@ -138,7 +147,20 @@ def _head(view: TicketView, admission: str, link: str) -> None:
     print()
 
 
-def _await(fleet: Any, view: TicketView, wanted: State) -> None:
+def _change(fleet: Client, view: TicketView) -> None:
+    """The gated commit, file by file."""
+    if not view.head:
+        return
+    found = commit(fleet.wiring.layout.stores / store_name(view.ticket.repo), view.head)
+    if found is None:
+        return
+    print(f"commit {found.sha[:12]} by {safe(found.author)}: {safe(found.message.splitlines()[0])}")
+    for file in found.files:
+        print(f"  +{file.insertions:<5} −{file.deletions:<5} {safe(file.path)}")
+    print()
+
+
+def _await(fleet: Client, view: TicketView, wanted: State) -> None:
     ledger, clock = fleet.ledger(), fleet.wiring.clock
     until = clock.monotonic() + 10.0
     while clock.monotonic() < until:

@@ -32,7 +32,7 @@ EXIT = {State.IN_REVIEW: 0, State.MERGED: 0, State.CLOSED: 0, State.PARKED: 4}
 NEXT = {
     "no_sandbox": "mend it as said above, then `fleet retry {id}`",
     "no_gates": "add a gate to .fleet.toml or tests to the repository, then `fleet retry {id}`",
-    "approval": "look at the change, then approve it or `fleet cancel {id}`",
+    "approval": "make that part yourself on the base branch, then `fleet retry {id}`; or `fleet cancel {id}`",
     "needs_input": "answer, then `fleet retry {id}`",
     "budget": "raise the limit, then `fleet retry {id}`",
     "config": "mend it as said above, then `fleet retry {id}`",
@@ -69,7 +69,8 @@ def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the
         case ToolFinished(exit=code, ms=ms):
             return f"ended with exit code {code} after {ms / 1000:.1f} s"
         case FilesTouched(count=count, paths=paths):
-            return f"{count} files changed: {', '.join(paths[:5])}{' …' if count > len(paths[:5]) else ''}"
+            names = ", ".join(paths[:5]) + (" …" if count > len(paths[:5]) else "")
+            return f"{count} files changed: {names}" if count else "no files changed"
         case ChangeReady(files=files, insertions=plus, deletions=minus, left_out=left):
             more = f"; left out: {', '.join(left[:5])}" if left else ""
             return f"change of {files} files (+{plus} −{minus}) handed over{more}"
@@ -95,7 +96,7 @@ def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the
 
 
 def result(view: TicketView) -> dict[str, Any]:
-    """The last line of ``fleet run --json`` (contract: README, "For scripts")."""
+    """The last line of ``fleet run --json`` (contract: docs/scripts.md)."""
     pull = view.pull_request
     return {
         "type": "result",

@@ -85,6 +85,11 @@ class ForgePull:
     ours: bool
 
 
+def pull_request_marker(ticket: str) -> str:
+    """How the body of a ticket's pull request begins; the attempt's number follows."""
+    return f"<!-- fleet:ticket={ticket} "
+
+
 class ForgeClient(Protocol):
     """Every method raises TemporaryError when trying again later is right, UsageError when what was named does not
     exist or is refused as invalid, and ParkError("config") when the token may not do it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,13 +15,16 @@ from fleet.adapters.ledger import RedisLedger
 from fleet.core.codec import encode
 from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.events import CancelRequested, Envelope, EventData, RetryRequested, Source
-from fleet.core.settings import Settings
+from fleet.core.forge import Issue
+from fleet.core.settings import Layer, Settings, tighten
+from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
 from fleet.local.home import Home, HostState, version
 from fleet.local.start import start_host
 from fleet.local.wiring import Wiring
 
 START_WITHIN = 60.0
+REPO_FILE = ".fleet.toml"
 POLL = 0.05
 
 
@@ -187,6 +190,31 @@ class Client:
     def page(self, url: str) -> str:
         """The link with the token that the pages ask for."""
         return f"{url}?token={self.wiring.tokens()['person']}"
+
+    def open_issue(self, repo: str, title: str, body: str, labels: Sequence[str]) -> Issue:
+        """Opens an issue at the local forge as the person of this home."""
+        from fleet.adapters.forge_issue import open_issue  # noqa: PLC0415
+
+        wiring = self.wiring
+        base = f"{wiring.forge_url}/api/v3"
+        return open_issue(base, wiring.tokens()["person"], wiring.clock, repo, title, body, labels)
+
+    def limits_of(self, repo: str, branch: str) -> TicketLimits:
+        """The operator's limits, tightened by ``[limits]`` of the base branch's .fleet.toml.
+
+        Raises SettingsError naming the line of a limit that is looser than the operator's.
+        """
+        from fleet.forge.store import ForgeStore  # noqa: PLC0415 - commands that only look do not need the forge
+
+        forge: ForgeStore = self.wiring.forge_store()
+        try:
+            path = forge.bare(forge.repo(repo)).path
+        finally:
+            forge.close()
+        text = BareRepo(path).read(f"refs/heads/{branch}", REPO_FILE, 1 << 20)
+        if text is None:
+            return self.settings.limits
+        return tighten(self.settings.limits, Layer(f"{REPO_FILE} of {branch}", text.decode("utf-8", "replace")))
 
     def import_repository(self, path: Path, branch: str, force: bool = False) -> tuple[str, str]:
         """Brings a branch of a person's checkout into the local forge; answers (owner/name, branch).

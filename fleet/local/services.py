@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 
@@ -13,8 +14,10 @@ from fleet.adapters.git import BareRepo
 from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher
 from fleet.adapters.ledger import RedisAttemptChannel
 from fleet.adapters.shard_store import ShardStore
+from fleet.adapters.telemetry import configure_logging, register_secret
 from fleet.core.ticket import Ticket
 from fleet.forge.server import serve as serve_forge
+from fleet.intake.sweep import Sweep
 from fleet.local.gating import gate_runner
 from fleet.local.wiring import CeleryWaker, Wiring, host_name
 from fleet.publisher.service import Publisher, Remote
@@ -29,13 +32,14 @@ from workers.loop import Tools
 from workers.tasks import AgentTasks
 
 Service = Callable[[], None]
-NAMES = ("forge", "supervisor", "attempts", "agents", "gates", "publisher")
+NAMES = ("forge", "intake", "supervisor", "attempts", "agents", "gates", "publisher")
 
 
 def services(wiring: Wiring) -> Mapping[str, Service]:
     """Every service of a home by name, in the order in which they are started."""
     table = {
         "forge": forge,
+        "intake": intake,
         "supervisor": supervisor,
         "attempts": attempts,
         "agents": agents,
@@ -46,13 +50,25 @@ def services(wiring: Wiring) -> Mapping[str, Service]:
 
 
 def _bind(run: Callable[[Wiring], None], wiring: Wiring) -> Service:
-    return lambda: run(wiring)
+    def service() -> None:
+        for secret in wiring.tokens().values():
+            register_secret(secret)
+        configure_logging(run.__name__, sys.stderr, wiring.clock)
+        run(wiring)
+
+    return service
 
 
 def forge(wiring: Wiring) -> None:
     """The local forge on its loopback port."""
     port = int(wiring.forge_url.rpartition(":")[2])
     serve_forge(wiring.layout.forge, port, wiring.layout.runtime / "forge.url")
+
+
+def intake(wiring: Wiring) -> None:
+    """Watches what becomes of the fleet's pull requests. Commands accept tickets by themselves, in this role too."""
+    stop = _stop_on_term()
+    Sweep(wiring.ledger(Role.INTAKE), wiring.forge_client("read"), wiring.clock, stop.wait).run()
 
 
 def supervisor(wiring: Wiring) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from fleet.adapters.acl import Role
@@ -34,8 +35,8 @@ from fleet.adapters.redis_client import (
 from fleet.adapters.sandbox import open_sandbox
 from fleet.adapters.slots import Slot, Slots, give
 from fleet.core.effects import WAKES, Effect
-from fleet.core.sandbox import Sandbox, Tier
-from fleet.core.settings import Settings
+from fleet.core.sandbox import Enforced, Sandbox, SandboxResult, SandboxSpec, Tier
+from fleet.core.settings import SandboxSettings, Settings
 from fleet.forge.store import ForgeStore
 from fleet.local.home import Home
 
@@ -105,7 +106,8 @@ class Wiring:
     def open_sandbox(self, slot: Slot) -> Sandbox:
         allowed = tuple(Tier(name) for name in self.settings.sandbox.tiers)
         uid, gid = (slot.uid, slot.gid) if self.layout.as_root else (None, None)
-        return open_sandbox(scratch=self.scratch, clock=self.clock, slot_uid=uid, slot_gid=gid, allow=allowed)
+        sandbox = open_sandbox(scratch=self.scratch, clock=self.clock, slot_uid=uid, slot_gid=gid, allow=allowed)
+        return Capped(sandbox, self.settings.sandbox)
 
     @property
     def scratch(self) -> Path:
@@ -142,7 +144,7 @@ class Wiring:
                 forge.ensure_user(BOT, "Fleet", type="Bot")
                 forge.ensure_user(OWNER)
                 return {
-                    "read": forge.issue_token(BOT, ("contents:read",)),
+                    "read": forge.issue_token(BOT, ("contents:read", "issues:read", "pull_requests:read")),
                     "write": forge.issue_token(BOT, _WRITE),
                     "person": forge.issue_token(OWNER, _PERSON),
                 }
@@ -162,6 +164,40 @@ class Wiring:
 
     def forge_client(self, token: str) -> HubClient:
         return HubClient(f"{self.forge_url}/api/v3", self.tokens()[token], self.clock)
+
+
+class Capped:
+    """A sandbox whose commands never get more than the operator's settings allow; a caller may ask for less."""
+
+    def __init__(self, sandbox: Sandbox, most: SandboxSettings) -> None:
+        self._sandbox = sandbox
+        self._most = most
+
+    @property
+    def tier(self) -> Tier:
+        return self._sandbox.tier
+
+    @property
+    def enforced(self) -> Enforced:
+        return self._sandbox.enforced
+
+    def inside(self, workspace: Path) -> Path:
+        return self._sandbox.inside(workspace)
+
+    def run(
+        self,
+        spec: SandboxSpec,
+        on_output: Callable[[bytes], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> SandboxResult:
+        most, asked = self._most, spec.limits
+        limits = replace(
+            asked,
+            memory_bytes=min(asked.memory_bytes, most.memory_bytes),
+            processes=min(asked.processes, most.processes),
+            disk_bytes=min(asked.disk_bytes, most.disk_bytes),
+        )
+        return self._sandbox.run(replace(spec, limits=limits), on_output, should_stop)
 
 
 class CeleryWaker:

@@ -16,7 +16,7 @@ from fleet.adapters.git_run import network_error
 from fleet.core.codec import encode
 from fleet.core.errors import FleetError, ParkError, TemporaryError, UsageError
 from fleet.core.events import Published, PublishFailed, PublishProblem
-from fleet.core.forge import ForgeClient, ForgePull
+from fleet.core.forge import ForgeClient, ForgePull, pull_request_marker
 from fleet.core.gates import GatePass, GatePlanRecord, GateRecord, NoPass
 from fleet.core.ports import Artifacts, Clock, Ledger
 from fleet.core.states import Reason, State
@@ -109,7 +109,7 @@ class Publisher:
         ``number`` 0: whichever a publisher that died left behind.
         """
         ticket = view.ticket
-        found = self._forge.find_pull_request(ticket.repo, ticket.branch, texts.pull_request_marker(ticket.id))
+        found = self._forge.find_pull_request(ticket.repo, ticket.branch, pull_request_marker(ticket.id))
         if found is None or (number and found.number != number) or not found.ours or not found.open:
             return False
         mark = f"<!-- fleet:withdrawn ticket={ticket.id} -->"
@@ -234,14 +234,14 @@ class Publisher:
                     raise error
         wanted = texts.merged_body(pull.body, body)
         if not pull.ours:  # a person opened it from the fleet's branch; their text stays as it is
-            self._forge.put_comment(ticket.repo, pull.number, texts.pull_request_marker(ticket.id), body)
+            self._forge.put_comment(ticket.repo, pull.number, pull_request_marker(ticket.id), body)
         elif pull.open and pull.body.replace("\r\n", "\n") != wanted:
             self._forge.edit_pull_request(ticket.repo, pull.number, wanted)
         return self._at_head(work, pull)
 
     def _find(self, work: Work) -> ForgePull | None:
         ticket = work.view.ticket
-        return self._forge.find_pull_request(ticket.repo, ticket.branch, texts.pull_request_marker(ticket.id))
+        return self._forge.find_pull_request(ticket.repo, ticket.branch, pull_request_marker(ticket.id))
 
     def _at_head(self, work: Work, pull: ForgePull) -> ForgePull:
         """Pushed = gated = head of the pull request (I5). A forge may show the push a moment later."""

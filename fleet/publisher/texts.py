@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fleet.core.budget import Cost
+from fleet.core.forge import pull_request_marker
 from fleet.core.states import State
 from fleet.core.view import TicketView
 from fleet.publisher.evidence import Evidence, GateEvidence
@@ -25,11 +26,6 @@ _WORDS = {
     "not_configured": "⚪ not configured",
     "not_run": "⚪ not run",
 }
-
-
-def pull_request_marker(ticket: str) -> str:
-    """How the body of a ticket's pull request begins; the attempt's number follows."""
-    return f"<!-- fleet:ticket={ticket} "
 
 
 def pull_request_body(evidence: Evidence) -> str:
