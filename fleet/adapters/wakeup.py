@@ -82,6 +82,11 @@ def written(wakeup: WakeUp, message: dict[str, Any], queue: str) -> dict[str, An
     tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
     if not isinstance(tag, str) or not DELIVERY_TAG.fullmatch(tag):
         raise ValueError("the delivery tag is no id")
+    return new(wakeup, queue, tag)
+
+
+def new(wakeup: WakeUp, queue: str, tag: str) -> dict[str, Any]:
+    """The raw message as Celery's worker reads it. ``tag`` tells this delivery from every other."""
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
     body = json.dumps([list(wakeup.ids), {}, embed]).encode()
     return {

@@ -67,3 +67,10 @@ def table(before: Mapping[int, Cost], after: Mapping[int, Cost], seconds: float)
         share = 100 * (now.cpu - earlier) / seconds
         rows.append(f"{now.name:<18} {share:6.2f} % of a core {now.pss / 1_000_000:8.1f} MB PSS")
     return tuple(rows)
+
+
+def per_piece(before: Mapping[int, Cost], after: Mapping[int, Cost], pieces: int) -> tuple[str, ...]:
+    """A line per process: milliseconds of a core for each of ``pieces``, which no other load changes much."""
+    spent = {pid: now.cpu - (before[pid].cpu if pid in before else 0.0) for pid, now in after.items()}
+    rows = [f"{after[pid].name:<18} {1000 * seconds / pieces:7.2f} ms of a core each" for pid, seconds in spent.items()]
+    return (*rows, f"{'all':<18} {1000 * sum(spent.values()) / pieces:7.2f} ms of a core each")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from fleet.adapters.acl import Role
 from fleet.adapters.clock import SystemClock
+from fleet.adapters.ledger import RedisLedger
 from fleet.adapters.process import run
 from fleet.core.errors import InternalError
 from fleet.core.ticket import Ticket
@@ -106,6 +108,11 @@ def import_into(client: Client, path: Path) -> str:
     return client.import_repository(path, "main")[0]
 
 
+@functools.cache
+def _intake(client: Client) -> RedisLedger:
+    return client.wiring.ledger(Role.INTAKE)
+
+
 def accept(client: Client, repo: str, number: int, agent: str, path: Path | None = None) -> Ticket:
     """One more ticket, on disk when this returns, as ``fleet run`` has it accepted."""
     request = Request(
@@ -119,7 +126,7 @@ def accept(client: Client, repo: str, number: int, agent: str, path: Path | None
         local_path=str(path or ""),
         allow_no_tests=True,
     )
-    return IntakeService(client.wiring.ledger(Role.INTAKE), client.wiring.clock).accept(request).ticket
+    return IntakeService(_intake(client), client.wiring.clock).accept(request).ticket
 
 
 def issue(client: Client, repo: str, title: str) -> int:
