@@ -71,8 +71,6 @@ TICKETS = [
 HEADS = ["1" * 40, "2" * 40]
 which = st.integers(0, len(TICKETS) - 1)
 STAGES = [State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING, State.IN_REVIEW]
-# One drawn seed each: what is chosen with it is spread evenly, where drawn choices come in clumps.
-dice = st.randoms(use_true_random=True)
 FAILURES = [AttemptFailed(kind, "what happened") for kind in FailureClass]
 
 
@@ -128,10 +126,12 @@ class Store:
 
 
 class OneShard(RuleBasedStateMachine):
-    @initialize(until=st.tuples(*(st.sampled_from(STAGES) for _ in TICKETS)))
-    def start(self, until: tuple[State, ...]) -> None:
+    @initialize(until=st.tuples(*(st.sampled_from(STAGES) for _ in TICKETS)), seed=st.integers(0, 2**32))
+    def start(self, until: tuple[State, ...], seed: int) -> None:
         """Tickets at any point of an undisturbed life: from there on it is disturbed."""
         self.store = Store()
+        # One drawn seed: words chosen with it are spread evenly, where drawn choices come in clumps.
+        self.dice = Random(seed)
         self.policy = Policy()
         self.wall, self.mono = 1_700_000_000.0, 0.0
         self.numbers = 0
@@ -181,19 +181,20 @@ class OneShard(RuleBasedStateMachine):
                     self.attempt_says(order.effect.ticket, order.effect.attempt, started, times)
 
     @precondition(lambda self: self.ever_begun)
-    @rule(dice=dice)
-    def work(self, dice: Random) -> None:
+    @rule()
+    def work(self) -> None:
         """Some worker, perhaps one long given up, says its next word."""
-        self.speak(dice.choice(self.ever_begun), dice, dice.choice([0, 1, 1, 2]))
+        self.speak(self.dice.choice(self.ever_begun), self.dice.choice([0, 1, 1, 2]))
 
-    @rule(n=which, dice=dice)
-    def the_worker_that_counts_says_something(self, n: int, dice: Random) -> None:
+    @rule(n=which)
+    def the_worker_that_counts_says_something(self, n: int) -> None:
         mine = [effect for effect in self.ever_begun if effect.ticket == TICKETS[n].id]
         if mine:
-            self.speak(mine[-1], dice, dice.choice([0, 1, 1, 1, 2]))
+            self.speak(mine[-1], self.dice.choice([0, 1, 1, 1, 2]))
             self.absorb(list(self.inbound), dies=False)
 
-    def speak(self, effect: Effect, dice: Random, times: int) -> None:
+    def speak(self, effect: Effect, times: int) -> None:
+        dice = self.dice
         name, attempt, round_, head = effect.ticket, effect.attempt, effect.round, dice.choice(HEADS)
         if effect.kind is EffectKind.START_ATTEMPT:
             words: list[EventData] = [Note("busy"), CHANGE, AttemptStopped("done"), *FAILURES]
@@ -336,6 +337,19 @@ class OneShard(RuleBasedStateMachine):
     def tick(self, seconds: float) -> None:
         self.time_passes(seconds)
         self.write(self.keeper.tick(self.wall, self.mono, 0.5), dies=False)
+
+    @rule(n=which)
+    def an_attempt_goes_silent(self, n: int) -> None:
+        self.all_goes_well(n, 4, 1, State.RUNNING)
+        self.tick(31.0)
+
+    @rule(n=which)
+    def an_attempt_fails(self, n: int) -> None:
+        self.all_goes_well(n, 4, 1, State.RUNNING)
+        view = self.store.views.get(TICKETS[n].id)
+        if view is not None and view.state is State.RUNNING:
+            self.attempt_says(view.id, view.attempt, self.dice.choice(FAILURES), 1)
+            self.absorb(list(self.inbound), dies=False)
 
     @rule()
     def sweep(self) -> None:
