@@ -34,7 +34,7 @@ from fleet.core.events import (
     Heartbeat,
     Source,
 )
-from fleet.core.gates import GatePlanRecord, GateRecord, VerdictRecord
+from fleet.core.gates import GatePlanRecord, GateRecord, Mode, VerdictRecord
 from fleet.core.ports import Artifacts, Clock, Ledger
 from fleet.core.states import PARK_REASONS, Reason
 from fleet.core.ticket import Ticket
@@ -167,7 +167,9 @@ class GateTasks:
             crash_here("gates.record_put")
             outcome = record.outcome.value
             kind = record.kind.value
-            self._tell(view, GateFinished(round, record.name, kind, outcome, record.seconds, record.summary[:2000]))
+            # Advice never decides, and must not look as if it did.
+            summary = f"advice only: {record.summary}" if record.mode is Mode.ADVISORY else record.summary
+            self._tell(view, GateFinished(round, record.name, kind, outcome, record.seconds, summary[:2000]))
 
         return Listener(planned, recorded, withdrawn.is_set)
 

@@ -13,6 +13,7 @@ import typer
 from fleet.cli import doctor as checks
 from fleet.cli.app import OK, app, client, open_home, put_json, safe, say
 from fleet.core.errors import UsageError
+from fleet.core.settings import Settings
 from fleet.core.states import State
 from fleet.local.client import Client
 from fleet.local.home import HostState, version
@@ -53,7 +54,7 @@ def _limits(fleet: Client) -> None:
 @app.command()
 def down(as_json: Json = False) -> None:
     """Stop the fleet of this home. Attempts are handed back and resume with the next `fleet up` or `fleet run`."""
-    fleet = client(quiet=as_json)
+    fleet = Client(open_home(), (lambda _: None) if as_json else say, Settings())
     ran = fleet.down()
     if as_json:
         put_json({"type": "fleet", "stopped": ran})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from fleet.adapters.acl import Role
 from fleet.cli.app import INTERRUPTED, app, client, put_json, say
 from fleet.cli.live import Printer, Table, keep_serving
 from fleet.cli.wording import at_rest, exit_code, result
-from fleet.core.errors import UsageError
+from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.view import TicketView
 from fleet.intake.decide import Request
 from fleet.intake.service import Accepted, IntakeService
@@ -132,9 +133,12 @@ def _follow(fleet: Client, ticket: str, printer: Printer | Table) -> TicketView:
     for _, event in follow(fleet, ticket):
         if event is not None:
             printer.event(event)
-        view = ledger.view(ticket) if event is None or event.kind == "StateChanged" else None
+        view, admission = None, ""
+        with suppress(TemporaryError):  # the store is away: `follow` brings it back
+            view = ledger.view(ticket) if event is None or event.kind == "StateChanged" else None
+            admission = ledger.why(ticket) if view is not None and view.state.value == "queued" else ""
         if view is not None:
-            printer.view(view, ledger.why(ticket) if view.state.value == "queued" else "")
+            printer.view(view, admission)
         if view is not None and at_rest(view.state):
             return view
     raise AssertionError("a log has no end")

@@ -39,8 +39,8 @@ def list_tickets(
             put_json(result(view) | {"type": "ticket", "title": view.ticket.title, "issue": view.ticket.issue})
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("ticket", "state", "issue", "title", "why"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    for column, least in (("ticket", 30), ("state", 11), ("issue", 20), ("title", 20), ("why", 20)):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)
     for view in shown:
         text = _short(why(view, ledger.why(view.id)))
         state = view.state.value.replace("_", " ")
