@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = Path(__file__).parent / "programs.txt"
+# Files go to the workers of bin/test in this order, longest first, so that no worker ends alone with a long one.
+LONG_FIRST = ("realdata", "e2e", "chaos", "scenarios", "gates", "publisher", "supervisor", "workers", "environments")
+NOT_WANTED = {"slow": "slow, and the run is --fast", "long": "the long form of another test: bin/test --long"}
+ONLY_ROOT = "only root can try this: "
 
 
 def packages() -> dict[str, str]:
@@ -20,9 +24,18 @@ def packages() -> dict[str, str]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fleet")
     group.addoption(
-        "--nothing-left-out", action="store_true", help="a test left out for a missing program is a failure"
+        "--nothing-left-out", action="store_true", help="a test left out for what the machine lacks is a failure"
     )
+    group.addoption("--fast", action="store_true", help="without the slow tests")
+    group.addoption("--long", action="store_true", help="also the long forms of tests")
     group.addoption("--failed-before", default="", metavar="CHECKS", help="checks that failed before pytest began")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files below the folders of LONG_FIRST first, in that order."""
+    places = {folder: place for place, folder in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.parent.name, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +48,13 @@ def _own_git_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leaves a test out, or fails it under --nothing-left-out, when a program that it needs is missing."""
+    if item.get_closest_marker("slow") and item.config.getoption("--fast"):
+        pytest.skip(NOT_WANTED["slow"])
+    if item.get_closest_marker("long") and not item.config.getoption("--long"):
+        pytest.skip(NOT_WANTED["long"])
+    for marker in item.iter_markers("root"):
+        if os.geteuid() != 0:
+            pytest.skip(ONLY_ROOT + marker.args[0])
     known = packages()
     for marker in item.iter_markers("needs"):
         for program in marker.args:
@@ -55,8 +75,9 @@ def _reason(report: pytest.TestReport) -> str:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Red, too, when an earlier check failed or when something was left out that must not be."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = bool(reporter and reporter.stats.get("skipped"))
-    left_out = skipped and session.config.getoption("--nothing-left-out")
+    reasons = {_reason(report) for report in reporter.stats.get("skipped", [])} if reporter else set()
+    lacking = {why for why in reasons - {*NOT_WANTED.values()} if not why.startswith(ONLY_ROOT)}
+    left_out = lacking and session.config.getoption("--nothing-left-out")
     if exitstatus == pytest.ExitCode.OK and (left_out or session.config.getoption("--failed-before")):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -22,13 +22,30 @@ def test_plain():
     assert True
 """
 
+FORMS = """
+import pytest
+
+@pytest.mark.slow
+def test_slow():
+    assert True
+
+@pytest.mark.long
+def test_long():
+    assert True
+
+@pytest.mark.root("a folder of another uid")
+def test_root():
+    assert True
+"""
+
 
 def run(tmp: Path, program: str, *options: str) -> tuple[int, list[str]]:
     """Runs two tests, of which one needs ``program``; ``no-such-program`` is listed, of package ``some-package``."""
     shutil.copy(TESTS / "conftest.py", tmp / "conftest.py")
     (tmp / "programs.txt").write_text((TESTS / "programs.txt").read_text() + "no-such-program some-package\n")
     (tmp / "test_case.py").write_text(CASE.format(program=program))
-    (tmp / "pytest.ini").write_text("[pytest]\nmarkers =\n    needs: programs\n")
+    (tmp / "test_forms.py").write_text(FORMS if "test_forms.py" in options else "")
+    (tmp / "pytest.ini").write_text("[pytest]\nmarkers =\n    needs: programs\n    slow\n    long\n    root\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
     env = {"PATH": "/usr/bin:/bin", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=tmp, env=env, capture_output=True, text=True, check=False)
@@ -65,6 +82,28 @@ def test_an_earlier_failure_makes_the_run_red(tmp_path: Path) -> None:
     assert code == 1
     assert any(line.startswith("mypy (") for line in lines)
     assert "2 passed" in lines[-1]
+
+
+def test_the_long_form_is_named_and_left_out_unless_it_is_wanted(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, "git", "--nothing-left-out", "test_forms.py")
+    assert code == 0  # the machine lacks nothing
+    assert "   1 tests: the long form of another test: bin/test --long" in lines
+    code, lines = run(tmp_path, "git", "--nothing-left-out", "--long", "test_forms.py")
+    assert code == 0
+    assert not any("--long" in line for line in lines)
+
+
+def test_fast_leaves_the_slow_out_and_says_so(tmp_path: Path) -> None:
+    code, lines = run(tmp_path, "git", "--fast", "test_forms.py")
+    assert code == 0
+    assert "   1 tests: slow, and the run is --fast" in lines
+
+
+def test_what_only_root_can_try_is_named_when_others_run_the_tests(tmp_path: Path) -> None:
+    (tmp_path / "ordinary.py").write_text("import os\nos.geteuid = lambda: 4242\n")
+    code, lines = run(tmp_path, "git", "--nothing-left-out", "-p", "ordinary", "test_forms.py")
+    assert code == 0
+    assert "   1 tests: only root can try this: a folder of another uid" in lines
 
 
 def test_every_program_that_a_test_needs_is_listed() -> None:

@@ -144,14 +144,14 @@ def test_hostile_settings_do_not_run(store: ForgeStore, source: Path, tmp_path: 
     assert not proof.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a repository of another uid")
+@pytest.mark.root("a repository of another uid")
 def test_repository_of_another_uid(store: ForgeStore, source: Path) -> None:
     commit = head(source)
     subprocess.run(["chown", "-R", "4242:4242", str(source)], check=True)
     assert import_branch(store, NAME, source, "main") == commit
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user")
+@pytest.mark.root("becoming an ordinary user")
 def test_as_an_ordinary_user_with_a_repository_of_root(source: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -171,9 +171,8 @@ def test_as_an_ordinary_user_with_a_repository_of_root(source: Path, tmp_path: P
     assert done.stdout.strip() == head(source), done.stderr
 
 
+@pytest.mark.root("a folder of another uid")
 def test_a_forge_of_another_user(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can make a folder of another uid")
     root = tmp_path / "forge"
     root.mkdir()
     os.chown(root, 4242, 4242)

@@ -20,7 +20,7 @@ from fleet.adapters.sandbox import build, detect, probe, remove
 from fleet.core.sandbox import MIB, Limits, Sandbox, SandboxResult, SandboxSpec, Tier
 from tests.sandbox import corpus, corpus_files, corpus_reach
 
-SLOT = 61234  # a uid that nobody else on a test machine uses
+SLOT = 1_000_000 + 10 * os.getpid()  # a uid that nobody else uses, nor another worker of this run
 SMALL = Limits(memory_bytes=200 * MIB, processes=40, disk_bytes=50 * MIB, output_bytes=MIB, seconds=20.0)
 CORPUS = (corpus, corpus_files, corpus_reach)
 

@@ -185,7 +185,7 @@ def test_modules_of_the_workspace_steer_no_program_of_the_fleet(box: Box) -> Non
     assert (result.exit_code, result.stdout) == (0, b"fine\n")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has slots")
+@pytest.mark.root("slots with uids of their own")
 @pytest.mark.invariant("I10")
 def test_one_slot_cannot_touch_the_processes_of_another(box: Box) -> None:
     with subprocess.Popen(["/bin/sh", "-c", "read -r line"], stdin=subprocess.PIPE, user=SLOT + 1) as other:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,7 +190,7 @@ def test_an_impossible_spec_is_our_own_fault(box: Box, settings: dict[str, objec
         box.sh("true", **settings)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root drops to another uid")
+@pytest.mark.root("dropping to another uid")
 def test_a_closed_folder_on_the_way_is_named(box: Box) -> None:
     closed = box.ground.area / "closed"
     (closed / "venv").mkdir(parents=True)

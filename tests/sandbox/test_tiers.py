@@ -29,7 +29,7 @@ from fleet.adapters.sandbox import (
 )
 from fleet.core.errors import InternalError, ParkError
 from fleet.core.sandbox import Sandbox, SandboxSpec, Tier
-from tests.sandbox.conftest import Ground, command_uid, open_box, slot_uid
+from tests.sandbox.conftest import SLOT, Ground, command_uid, open_box, slot_uid
 
 MODERN = SystemFacts(
     machine="x86_64",
@@ -101,14 +101,14 @@ def test_only_allowed_tiers_are_opened(ground: Ground) -> None:
         _open(ground, detect(), allow=(Tier.NULL,))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused")
+@pytest.mark.root("root without a slot")
 @pytest.mark.parametrize("slot", [None, 0, -1])
 def test_root_without_a_slot_is_refused(ground: Ground, slot: int | None) -> None:
     with pytest.raises(InternalError, match="slot"):
         _open(ground, detect(), slot_uid=slot)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has slots")
+@pytest.mark.root("slots with uids of their own")
 def test_the_group_of_the_slots_opens_the_fleets_folders(ground: Ground) -> None:
     group = command_uid() + 9
     for folder in (ground.area, ground.scratch):
@@ -161,7 +161,7 @@ def test_a_proof_that_others_could_have_written_is_not_believed(ground: Ground, 
         path.rename(ground.area / "elsewhere")
         path.symlink_to(ground.area / "elsewhere")
     elif os.geteuid() == 0:
-        os.chown(path, 61234, 61234)
+        os.chown(path, SLOT, SLOT)
     else:
         path.unlink()
     assert not proofs.known(Tier.LANDLOCK, 7)
@@ -269,11 +269,11 @@ def test_the_null_sandbox_runs_nothing(ground: Ground) -> None:
     assert NullSandbox().tier is Tier.NULL
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root tries as an ordinary user what others do anyway")
+@pytest.mark.root("becoming an ordinary user, who runs the other tests as one")
 def test_an_ordinary_user_opens_both_tiers(ground: Ground) -> None:
     source = Path(launcher.__file__).parents[3]
     shutil.copytree(source / "fleet", ground.area / "fleet", ignore=shutil.ignore_patterns("__pycache__"))
-    os.chown(ground.scratch, 61234, 61234)
+    os.chown(ground.scratch, SLOT, SLOT)
     script = (
         "import sys; from pathlib import Path; from fleet.adapters.clock import SystemClock\n"
         "from fleet.adapters.sandbox import open_sandbox; from fleet.core.sandbox import Tier\n"
@@ -286,8 +286,8 @@ def test_an_ordinary_user_opens_both_tiers(ground: Ground) -> None:
         ["/bin/sh", "-c", 'ulimit -n 300; exec "$@"', "sh", program, "-B", "-c", script, str(ground.scratch), *wanted],
         cwd=ground.area,
         env={"PYTHONPATH": str(ground.area)},
-        user=61234,
-        group=61234,
+        user=SLOT,
+        group=SLOT,
         extra_groups=[],
         capture_output=True,
         check=False,

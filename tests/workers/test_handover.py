@@ -346,7 +346,7 @@ def test_permissions_that_an_agent_took_away_do_not_hide_anything(copy: Copy) ->
     assert "sub/b.py" in copy.written()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
+@pytest.mark.root("a file of another user")
 def test_a_file_of_another_user_is_refused(copy: Copy) -> None:
     (copy.folder / "planted").write_bytes(b"x")
     os.chown(copy.folder / "planted", 12345, 12345)
