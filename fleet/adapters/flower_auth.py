@@ -43,7 +43,7 @@ def flower_command(
     ``port`` 0 picks a free one; the address is written to ``url_file`` once it listens, without the password
     (``flower_link`` adds it). Raises UsageError when Flower is not installed.
     """
-    if find_spec("flower") is None:
+    if python == sys.executable and find_spec("flower") is None:
         raise UsageError("Flower is not installed.", "Install the extra `flower` of ticketfleet.")
     content = {
         "broker_url": broker_url,
