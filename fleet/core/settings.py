@@ -57,11 +57,15 @@ class SandboxSettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """Celery concurrency per queue. Gates use a core each; attempts mostly wait."""
+    """Celery concurrency per queue. Gates use a core each; attempts mostly wait.
+
+    ``supervisors``: processes that share the shards and take over from each other within seconds.
+    """
 
     agents: int = 4
     gates: int = 2
     publish: int = 2
+    supervisors: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,10 @@ def services(wiring: Wiring) -> Mapping[str, Service]:
         "gates": gates,
         "publisher": publisher,
     }
-    return {name: _bind(run, wiring) for name, run in table.items()}
+    bound = {name: _bind(run, wiring) for name, run in table.items()}
+    for number in range(2, wiring.settings.workers.supervisors + 1):
+        bound[f"supervisor-{number}"] = _bind(supervisor, wiring)
+    return bound
 
 
 def _bind(run: Callable[[Wiring], None], wiring: Wiring) -> Service:
