@@ -14,7 +14,7 @@ from fleet.core.ports import Clock, Ledger
 from fleet.core.states import State
 from fleet.core.view import TicketView
 
-EVERY = 5.0
+EVERY = 15.0
 
 
 def closed_since(views: Iterable[TicketView], pulls: Mapping[str, ForgePull], now: float) -> tuple[Envelope, ...]:
