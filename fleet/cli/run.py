@@ -97,6 +97,7 @@ def source(fleet: Client, repo: str, base: str | None) -> tuple[Path, str, str]:
 
 def submit(fleet: Client, path: Path, branch: str, text: IssueText, agent: str, reset_base: bool) -> Accepted:
     """Opens the issue at the local forge and has it accepted; on disk when this returns (I1)."""
+    fleet.home.check_space()
     repo, branch = fleet.import_repository(path, branch, reset_base)
     limits = fleet.limits_of(repo, branch)
     opened = fleet.open_issue(repo, text.title, text.body, (LABEL,))
@@ -108,7 +109,7 @@ def submit(fleet: Client, path: Path, branch: str, text: IssueText, agent: str, 
         agent=agent,
         requested_by="local",
         limits=limits,
-        local_path=str(path),
+        local_path="" if path.is_relative_to(fleet.home.layout.home) else str(path),
         allow_no_tests=True,
     )
     return IntakeService(fleet.wiring.ledger(Role.INTAKE), fleet.wiring.clock).accept(request)

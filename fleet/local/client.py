@@ -13,7 +13,7 @@ from fleet.adapters.acl import Role
 from fleet.adapters.git import BareRepo, HttpToken
 from fleet.adapters.ledger import RedisLedger
 from fleet.core.codec import encode
-from fleet.core.errors import TemporaryError, UsageError
+from fleet.core.errors import ConflictError, TemporaryError, UsageError
 from fleet.core.events import CancelRequested, Envelope, EventData, RetryRequested, Source
 from fleet.core.forge import Issue
 from fleet.core.settings import Layer, Settings, tighten
@@ -29,11 +29,14 @@ POLL = 0.05
 
 
 class Client:
-    """A command's end of a running fleet. ``say`` is told in short sentences what is being waited for."""
+    """A command's end of a running fleet. ``say`` is told in short sentences what is being waited for.
 
-    def __init__(self, home: Home, say: Callable[[str], None]) -> None:
+    ``settings``: the home's own unless given; stopping a fleet must work when they have become unreadable.
+    """
+
+    def __init__(self, home: Home, say: Callable[[str], None], settings: Settings | None = None) -> None:
         self.home = home
-        self.settings: Settings = home.settings()
+        self.settings: Settings = home.settings() if settings is None else settings
         self._say = say
         self._presence: int | None = None
         self.wiring = Wiring(home, self.settings)
@@ -105,14 +108,28 @@ class Client:
             os.kill(live.pid, signal.SIGKILL)
 
     def _start(self) -> None:
+        self.home.check_space()
         size = self.home.host_log.stat().st_size if self.home.host_log.exists() else 0
         self.home.forget_host_state()
-        start_host(self.home)
+        pid = start_host(self.home)
         try:
-            self._wait(lambda: self.home.host_state() is not None, START_WITHIN, "the host does not come up")
+            self._wait(lambda: self._has_come_up(pid), START_WITHIN, "the host does not come up")
         except TemporaryError as error:
             said = self.home.host_log.read_text(errors="replace")[size:].strip().splitlines()
             raise UsageError(said[-1] if said else str(error), f"See {self.home.host_log}.") from error
+
+    def _has_come_up(self, pid: int) -> bool:
+        """Raises TemporaryError when the process ended first, unless it left the place to another one."""
+        ended = False
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            ended = True
+        if self.home.host_state() is not None:
+            return True
+        if ended and not self.home.host_runs():
+            raise TemporaryError("The fleet's host ended while it started.")
+        return False
 
     def _ready(self) -> HostState:
         state: list[HostState] = []
@@ -163,7 +180,7 @@ class Client:
         from fleet.local.services import NAMES  # noqa: PLC0415
 
         alive = self.home.service_pids()
-        return {name: name in alive for name in NAMES}
+        return {name: name in alive for name in dict.fromkeys((*NAMES, *alive))}
 
     # --- asking ----------------------------------------------------------------------------------------------------
     def ledger(self) -> RedisLedger:
@@ -219,7 +236,7 @@ class Client:
     def import_repository(self, path: Path, branch: str, force: bool = False) -> tuple[str, str]:
         """Brings a branch of a person's checkout into the local forge; answers (owner/name, branch).
 
-        Raises UsageError (no such branch) and ConflictError (forge and checkout went apart) unless ``force``.
+        Raises UsageError when there is no such branch, or when forge and checkout went apart, unless ``force``.
         """
         from fleet.forge.importing import import_branch  # noqa: PLC0415
         from fleet.local.wiring import BOT  # noqa: PLC0415
@@ -232,6 +249,8 @@ class Client:
             forge.set_permission(repo, BOT, "write")
             import_branch(forge, repo, path, branch or "HEAD", force)
             branch = branch or forge.repo(repo).default_branch
+        except ConflictError as error:
+            raise UsageError(error.message, "Pull them, or say --reset-base to let your branch replace it.") from error
         finally:
             forge.close()
         return repo, branch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from fleet.core.ports import Ids
 from fleet.core.settings import Layer, Settings, from_environment, resolve
 
 SETTINGS_FILE = "fleet.toml"
+LEAST_FREE = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,24 @@ class Home:
                 "Free some space, or set FLEET_HOME to another disk.",
             ) from error
 
+    def check_space(self) -> None:
+        """Raises UsageError when so little is free that nothing new could be kept."""
+        free = shutil.disk_usage(self.layout.home).free
+        if free < LEAST_FREE:
+            raise UsageError(
+                f"Only {free // 2**20} MiB are free on the disk of {self.layout.home}.",
+                "Free some space, or set FLEET_HOME to another disk.",
+            )
+
     # --- settings --------------------------------------------------------------------------------------------------
     def settings(self) -> Settings:
         """Built-in < the home's fleet.toml < FLEET_* variables."""
         path = self.layout.home / SETTINGS_FILE
-        operator = Layer(str(path), path.read_text()) if path.exists() else None
+        try:
+            operator = Layer(str(path), path.read_text()) if path.exists() else None
+        except PermissionError as error:
+            hint = "Set FLEET_HOME to a folder of your own."
+            raise UsageError(f"{path.parent} belongs to somebody else.", hint) from error
         return resolve(operator, from_environment(self.env))
 
     @property

@@ -125,12 +125,15 @@ class Host:
                 one.pause = FIRST_PAUSE if lived > HEALTHY_AFTER else min(one.pause * 2, LONGEST_PAUSE)
                 one.again_at = now + one.pause
                 one.restarts += 1
-                print(f"{one.name} ended after {lived:.1f} s; again in {one.pause:.1f} s", file=sys.stderr, flush=True)
+                note(f"{one.name} ended after {lived:.1f} s; again in {one.pause:.1f} s")
                 one.pid = 0
                 self._tell()
 
     def _tell(self) -> None:
-        self._changed({one.name: one.pid for one in self._services})
+        try:
+            self._changed({one.name: one.pid for one in self._services})
+        except OSError as error:  # a full disk must not end what keeps the services running
+            note(f"the services' pids cannot be written down: {error}")
 
     def _stop_all(self) -> None:
         """SIGTERM to all, SIGKILL to those that outlast the grace. Services drain by themselves."""
@@ -151,6 +154,12 @@ class Host:
                 os.kill(one.pid, number)
 
 
+def note(text: str) -> None:
+    """One line for the host's log; a log that cannot be written stops nothing."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def redirect(log: Path) -> None:
     """Standard output and error into ``log`` (appended, 0600), standard input from nowhere."""
     if log.exists() and log.stat().st_size > 20 * 1024 * 1024:
@@ -164,8 +173,12 @@ def redirect(log: Path) -> None:
     os.close(null)
 
 
-def detach(child: Callable[[], object], log: Path) -> None:
-    """Runs ``child`` in a process of its own session that nobody waits for; it outlives the caller's terminal."""
+def detach(child: Callable[[], object], log: Path) -> int:
+    """Runs ``child`` in a process of its own session that nobody waits for; it outlives the caller's terminal.
+
+    Returns its pid, so that the caller can see whether it still lives.
+    """
+    told, tell = os.pipe()
 
     def middle() -> None:
         os.setsid()
@@ -175,9 +188,12 @@ def detach(child: Callable[[], object], log: Path) -> None:
             os.chdir("/")
             child()
 
-        fork(inner)
+        os.write(tell, str(fork(inner)).encode())
 
     os.waitpid(fork(middle), 0)
+    os.close(tell)
+    with os.fdopen(told, "rb") as said:
+        return int(said.read() or b"0")
 
 
 def take_lock(path: Path) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -12,7 +11,7 @@ from fleet.adapters.sandbox import sweep
 from fleet.core.errors import FleetError, TemporaryError, UsageError
 from fleet.local import ports
 from fleet.local.home import Home, HostState, version
-from fleet.local.host import Host, anybody, settle_memory, take_lock
+from fleet.local.host import Host, anybody, note, settle_memory, take_lock
 from fleet.local.services import NAMES, services
 from fleet.local.wiring import Wiring
 
@@ -44,7 +43,7 @@ def run_host(home: Home) -> None:
     home.write_host_state(state)
     try:
         why = host.run()
-        print(f"the host ends: {why}", file=sys.stderr, flush=True)
+        note(f"the host ends: {why}")
         if why != "asked to stop" and not home.redis_url:
             wiring.embedded.stop()
     finally:
@@ -81,9 +80,9 @@ def _tend(wiring: Wiring) -> Callable[[], None]:
         try:
             if not wiring.embedded.running():
                 wiring.embedded.ensure()
-                print("the store had died and was started again", file=sys.stderr, flush=True)
+                note("the store had died and was started again")
         except FleetError as error:
-            print(f"the store cannot be started: {error}", file=sys.stderr, flush=True)
+            note(f"the store cannot be started: {error}")
 
     return tend
 

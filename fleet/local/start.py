@@ -20,11 +20,12 @@ _PREFIXES = ("FLEET_", "PIP_", "XDG_")
 CHECKOUT = str(Path(fleet.__file__).resolve().parents[1])
 
 
-def start_host(home: Home) -> None:
+def start_host(home: Home) -> int:
     """Starts the host in the background: its own session, its own interpreter, and only what it needs to know.
 
     A fresh interpreter has a command line that says what it is, and no key of the person's shell in its memory.
+    Returns its pid.
     """
     passed = {name: value for name, value in home.env.items() if name in _PASSED or name.startswith(_PREFIXES)}
     argv = (sys.executable, "-P", "-m", "fleet.cli", "service", "host")
-    detach(lambda: os.execve(argv[0], argv, {"PYTHONPATH": CHECKOUT, **passed}), home.host_log)
+    return detach(lambda: os.execve(argv[0], argv, {"PYTHONPATH": CHECKOUT, **passed}), home.host_log)

@@ -1,0 +1,22 @@
+"""One fleet per module: a start costs seconds, and a fleet that served other tickets is the harder case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.kit import Fleet, fleet_home, repository
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with fleet_home() as one:
+        yield one
+
+
+@pytest.fixture
+def repo(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A small repository whose folder is named like the test."""
+    return repository(tmp_path / request.node.originalname.removeprefix("test_")[:40])
