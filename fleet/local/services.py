@@ -94,6 +94,7 @@ def attempts(wiring: Wiring) -> None:
     tools = Tools(
         wiring.mirrors(), wiring.environments, wiring.open_sandbox, wiring.artifacts, backend_for, wiring.clock
     )
+    wiring.environments.warm()
     incarnation = wiring.ledger(Role.ATTEMPT).incarnation()
 
     def run_attempt(ticket: str, attempt: int) -> None:

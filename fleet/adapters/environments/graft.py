@@ -6,6 +6,7 @@ hashes the fleet's lock names.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import Distribution, PathDistribution
@@ -67,9 +68,15 @@ def _commands(distribution: Distribution, venv: Path) -> None:
 
 def served_by_pytest(kit: Kit, wishes: Sequence[Wish]) -> bool:
     """Whether the fleet's own pytest is all that ``wishes`` ask for, so that nothing need be fetched."""
-    offered = distributions(kit.tools / kit.lib)
-    parts = {name: offered[name].version for name, _ in _closure(offered, "pytest") if name in offered}
+    parts = pytest_parts(kit)
     return all(_served(Requirement(wish.text), parts) for wish in wishes)
+
+
+@functools.cache
+def pytest_parts(kit: Kit) -> Mapping[str, str]:
+    """The fleet's own pytest and all it needs, with versions. A kit never changes, so a process reads it once."""
+    offered = distributions(kit.tools / kit.lib)
+    return {name: offered[name].version for name, _ in _closure(offered, "pytest") if name in offered}
 
 
 def _served(wanted: Requirement, parts: Mapping[str, str]) -> bool:

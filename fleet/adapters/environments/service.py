@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from packaging.utils import canonicalize_name
 from fleet.adapters.environments import install, project
 from fleet.adapters.environments.detect import detect
 from fleet.adapters.environments.fetch import Fetched, IndexSettings, Pip, fetch_pins, fetch_wishes
-from fleet.adapters.environments.graft import served_by_pytest
+from fleet.adapters.environments.graft import pytest_parts, served_by_pytest
 from fleet.adapters.environments.install import Rooms
 from fleet.adapters.environments.kit import RECIPE, Kit, kit_of
 from fleet.adapters.environments.manifest import Manifest, Project, Rank, Wish, wish_of
@@ -23,6 +24,7 @@ from fleet.adapters.git import BareRepo
 from fleet.adapters.layout import Layout
 from fleet.adapters.slots import remove_tree
 from fleet.core.environment import Prepared
+from fleet.core.errors import FleetError
 from fleet.core.ports import Clock
 from fleet.core.sandbox import MIB
 
@@ -78,6 +80,11 @@ class PythonEnvironments:
         base = self._dependencies(manifest)
         layer = self._layer(manifest.project, repo, commit, files, base) if manifest.project else None
         return self._prepared(manifest, base, layer)
+
+    def warm(self) -> None:
+        """Reads what all attempts need to know of the tools, before they are forked; silent when there are none."""
+        with suppress(FleetError):
+            pytest_parts(self._kit)
 
     def prune(self, max_bytes: int, idle_seconds: float = 86400.0) -> int:
         """Removes what was not used for longest until ``max_bytes`` are left; returns the bytes freed."""
