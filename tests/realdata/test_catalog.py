@@ -12,14 +12,15 @@ import pytest
 
 from fleet.adapters.environments import IndexSettings, PythonEnvironments, resolve_env
 from fleet.adapters.git import BareRepo
+from fleet.adapters.layout import Layout
 from fleet.adapters.slots import give
 from fleet.core.environment import Prepared
 from fleet.core.sandbox import SandboxSpec
-from tests.environments.conftest import Home, home, layout, tools
+from tests.environments.conftest import Home, layout, tools
 from tests.realdata.catalog import CASES, Case, apply_command, case, upstream_patch
 from tests.realdata.index import index_answers
 
-__all__ = ["home", "layout", "tools"]
+__all__ = ["layout", "tools"]
 
 pytestmark = pytest.mark.needs("bwrap")
 _LINE = re.compile(r"^(FAILED|ERROR) (\S+)", re.MULTILINE)
@@ -31,6 +32,18 @@ def _index() -> Iterator[None]:
     if reason := index_answers():
         pytest.skip(reason)
     yield
+
+
+@pytest.fixture(scope="module")
+def home(layout: Layout, tools: Path) -> Home:
+    """One home for all cases: a project's environment is made once, as in a fleet."""
+    return Home(layout, tools, layout.home / "no-wheels")
+
+
+@pytest.fixture(scope="module")
+def baselines() -> dict[str, tuple[set[str], int]]:
+    """Commit → outcome without a change, tried once."""
+    return {}
 
 
 def outcome(home: Home, prepared: Prepared, repo: BareRepo, argv: tuple[str, ...], one: Case) -> tuple[set[str], int]:
@@ -58,7 +71,7 @@ def outcome(home: Home, prepared: Prepared, repo: BareRepo, argv: tuple[str, ...
 def ready(one: Case, home: Home, tmp_path: Path) -> tuple[Prepared, BareRepo]:
     """The project in a repository of the fleet, and its environment from the real index."""
     path = one.repository(tmp_path / "real")
-    repo = BareRepo.init(home.layout.stores / f"{one.key}.git")
+    repo = BareRepo.init(home.layout.stores / f"{one.name}.git")
     repo.fetch(str(path), ["+HEAD:refs/heads/main"], trust_owner=True)
     commit = repo.rev("refs/heads/main")
     assert commit is not None
@@ -68,9 +81,12 @@ def ready(one: Case, home: Home, tmp_path: Path) -> tuple[Prepared, BareRepo]:
 
 @pytest.mark.parametrize("one", [pytest.param(c, id=c.key, marks=[pytest.mark.slow] if c.slow else []) for c in CASES])
 @pytest.mark.timeout(600)
-def test_case(one: Case, home: Home, tmp_path: Path) -> None:
+def test_case(one: Case, home: Home, baselines: dict[str, tuple[set[str], int]], tmp_path: Path) -> None:
     prepared, repo = ready(one, home, tmp_path)
-    before, passed_before = outcome(home, prepared, repo, (), one)
+    commit = repo.rev("refs/heads/main") or ""
+    if commit not in baselines:
+        baselines[commit] = outcome(home, prepared, repo, (), one)
+    before, passed_before = baselines[commit]
     after, passed_after = outcome(home, prepared, repo, tuple(shlex.split(one.agent().removeprefix("command:"))), one)
     assert before == set(one.already_red), prepared.problems
     assert after - before == set(one.new_failures)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.adapters import crash
 from fleet.adapters.crash import POINTS
 from fleet.adapters.git import BareRepo
 from fleet.core.codec import decode
@@ -17,6 +18,12 @@ pytestmark = pytest.mark.needs("bwrap")
 
 CHANGE = "command:sed -i s/x/y/ a.py"
 CLAIMED = [point for point in POINTS if point.startswith("attempt.") and point != "attempt.before_claim"]
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempt host is a fork of this process, in which another test may have passed a point already."""
+    monkeypatch.setattr(crash, "_asked", [])
 
 
 @pytest.mark.invariant("I6")
