@@ -1,5 +1,6 @@
 """All commands in one place: importing a module registers its commands."""
 
+import fleet.cli.bench
 import fleet.cli.home_commands
 import fleet.cli.run
 import fleet.cli.tickets  # noqa: F401
