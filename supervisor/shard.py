@@ -279,6 +279,10 @@ def _waits_for(view: TicketView, attempt: int) -> bool:
     return view.state is State.QUEUED and attempt == view.attempt + 1
 
 
+# The publisher was slower than the supervisor's patience: people must still find the pull request it opened.
+_KEEPS_LATE_PULL = frozenset({State.CANCELLED, State.ESCALATED, State.PARKED})
+
+
 def _stale(view: TicketView, event: Envelope) -> bool:
     """Whether gates or the publisher speak about an attempt, round or state that is over."""
     data = event.data
@@ -288,8 +292,8 @@ def _stale(view: TicketView, event: Envelope) -> bool:
         rounds = GatesStarted | GateFinished | GatesFinished | GatesFailed
         return isinstance(data, rounds) and data.round != view.round
     if event.source is Source.PUBLISHER and isinstance(data, Published | PublishFailed):
-        if view.state is State.CANCELLED:
-            return isinstance(data, PublishFailed)
+        if isinstance(data, Published) and view.state in _KEEPS_LATE_PULL and event.attempt == view.attempt:
+            return False
         other_round = isinstance(data, PublishFailed) and data.round != view.round
         return view.state is not State.PUBLISHING or event.attempt != view.attempt or other_round
     return False

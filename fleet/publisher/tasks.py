@@ -52,16 +52,20 @@ class PublisherTasks:
         if effect is None:
             return
         crash_here("publisher.begun")
+        bug: Exception | None = None
+        # Heartbeats end before the last word: one that came after it would count for the next turn.
         with self._beating(view, attempt):
             self._tell(view, attempt, PublishStarted(round, view.head))
             try:
-                said = self._publisher.publish(view, attempt, round)
+                said: EventData = self._publisher.publish(view, attempt, round)
             except Exception as error:
-                # A boundary: a bug of ours is told at once, with its words; the worker's log gets the traceback.
+                # A boundary: a bug of ours is told with its words; raised again, it stands in the log and in Flower.
+                bug = error
                 detail = f"The publisher ended in {type(error).__name__}: {visible(str(error), 500)}"
-                self._tell(view, attempt, PublishFailed(round, PublishProblem.FORGE_DOWN, detail))
-                raise
-            self._tell(view, attempt, said)
+                said = PublishFailed(round, PublishProblem.FORGE_DOWN, detail)
+        self._tell(view, attempt, said)
+        if bug is not None:
+            raise bug
 
     def status(self, ticket: str, attempt: int, round: int) -> None:
         """Brings the status comment up to date."""

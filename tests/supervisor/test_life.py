@@ -13,6 +13,7 @@ from fleet.core.events import (
     GatesFinished,
     Heartbeat,
     Note,
+    Published,
     PublishFailed,
     PublishProblem,
     RetryRequested,
@@ -287,3 +288,23 @@ def test_two_supervisors_share_and_one_that_leaves_gives_back(world: World) -> N
     second.leave()
     world.turns(first, 2, seconds=1.1)
     assert len(first.owned) == 17
+
+
+def test_a_pull_request_that_comes_after_the_end_of_patience_is_still_shown(world: World) -> None:
+    supervisor, wanted = world.make(), ticket()
+    world.players.accept(wanted)
+    for _ in range(60):
+        world.turns(supervisor, 2)
+        for effect in [effect for effect in world.players.woken if effect.kind is EffectKind.PUBLISH]:
+            world.players.woken.remove(effect)
+            if world.ledgers["publisher"].begin("publisher", effect, "p"):
+                down = PublishFailed(effect.round, PublishProblem.FORGE_DOWN, "away")
+                world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, down)
+        world.players.act_all()
+        world.clock.advance(900)
+    assert world.seen(wanted).state is State.ESCALATED
+    late = Published(7, "url", "h" * 40, "b" * 40)
+    world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, late)
+    world.turns(supervisor, 2)
+    view = world.seen(wanted)
+    assert view.state is State.ESCALATED and view.pull_request is not None and view.pull_request.number == 7
