@@ -8,6 +8,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 
+# The wiring imports these when they are needed; here they come before the forks, which then share their memory.
+import fleet.adapters.artifacts
+import fleet.adapters.celery_app
+import fleet.adapters.environments.service
+import fleet.adapters.forge_client
+import fleet.adapters.mirror
+import fleet.adapters.sandbox
+import fleet.forge.store  # noqa: F401
 from ci_gates.tasks import GateTasks
 from fleet.adapters.acl import Role
 from fleet.adapters.git import BareRepo

@@ -9,20 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fleet.adapters.acl import Role
-from fleet.adapters.artifacts import FolderArtifacts
-from fleet.adapters.celery_app import FleetCelery, Table, make_app
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.embedded_redis import EmbeddedRedis
-from fleet.adapters.environments.fetch import IndexSettings
-from fleet.adapters.environments.kit import Room
-from fleet.adapters.environments.service import PythonEnvironments
-from fleet.adapters.forge_client import HubClient
 from fleet.adapters.git import BareRepo, HttpToken, store_name
 from fleet.adapters.ids import SystemDice, SystemIds
 from fleet.adapters.ledger import RedisLedger
-from fleet.adapters.mirror import Mirrors
 from fleet.adapters.redis_client import (
     FleetRedis,
     RedisAddress,
@@ -32,13 +26,22 @@ from fleet.adapters.redis_client import (
     connect,
     parse_address,
 )
-from fleet.adapters.sandbox import open_sandbox
 from fleet.adapters.slots import Slot, Slots, give
 from fleet.core.effects import WAKES, Effect
 from fleet.core.sandbox import Enforced, Sandbox, SandboxResult, SandboxSpec, Tier
 from fleet.core.settings import SandboxSettings, Settings
-from fleet.forge.store import ForgeStore
 from fleet.local.home import Home
+
+# What a command needs only now and then is imported where it is made: it would cost every command half a second.
+# ``fleet.local.services`` imports all of it before the services are forked.
+if TYPE_CHECKING:
+    from fleet.adapters.artifacts import FolderArtifacts
+    from fleet.adapters.celery_app import FleetCelery, Table
+    from fleet.adapters.environments.kit import Room
+    from fleet.adapters.environments.service import PythonEnvironments
+    from fleet.adapters.forge_client import HubClient
+    from fleet.adapters.mirror import Mirrors
+    from fleet.forge.store import ForgeStore
 
 BOT = "fleet-bot"
 OWNER = "local"
@@ -83,6 +86,8 @@ class Wiring:
         return RedisLedger(self.client(role))
 
     def celery(self, role: Role, table: Table) -> FleetCelery:
+        from fleet.adapters.celery_app import make_app  # noqa: PLC0415
+
         address = parse_address(self.home.broker_url) if self.home.broker_url else self.address
         url = broker_url(address, role.value, self.password(role))
         return make_app(url, table, name=f"fleet-{role.value}", options=broker_options(address))
@@ -90,6 +95,8 @@ class Wiring:
     # --- files, git, sandbox ---------------------------------------------------------------------------------------
     @functools.cached_property
     def artifacts(self) -> FolderArtifacts:
+        from fleet.adapters.artifacts import FolderArtifacts  # noqa: PLC0415
+
         return FolderArtifacts(self.layout.artifacts)
 
     @functools.cached_property
@@ -101,9 +108,13 @@ class Wiring:
         return BareRepo.init(self.layout.stores / store_name(repo))
 
     def mirrors(self) -> Mirrors:
+        from fleet.adapters.mirror import Mirrors  # noqa: PLC0415
+
         return Mirrors(self.layout, self.read_origin)
 
     def open_sandbox(self, slot: Slot) -> Sandbox:
+        from fleet.adapters.sandbox import open_sandbox  # noqa: PLC0415
+
         allowed = tuple(Tier(name) for name in self.settings.sandbox.tiers)
         uid, gid = (slot.uid, slot.gid) if self.layout.as_root else (None, None)
         sandbox = open_sandbox(scratch=self.scratch, clock=self.clock, slot_uid=uid, slot_gid=gid, allow=allowed)
@@ -121,18 +132,25 @@ class Wiring:
 
     @functools.cached_property
     def environments(self) -> PythonEnvironments:
+        from fleet.adapters.environments.fetch import IndexSettings  # noqa: PLC0415
+        from fleet.adapters.environments.service import PythonEnvironments  # noqa: PLC0415
+
         index = IndexSettings(env=self.home.env)
         return PythonEnvironments(self.layout, self.home.tools, self.room, index, self.clock)
 
     @contextmanager
     def room(self) -> Iterator[Room]:
         """A slot with a sandbox, for an installation."""
+        from fleet.adapters.environments.kit import Room  # noqa: PLC0415
+
         with self.slots.acquire("environment") as slot:
             give(slot.folder, slot.uid, slot.gid)
             yield Room(self.open_sandbox(slot), slot.folder, slot.uid, slot.gid)
 
     # --- the local forge -------------------------------------------------------------------------------------------
     def forge_store(self) -> ForgeStore:
+        from fleet.forge.store import ForgeStore  # noqa: PLC0415
+
         return ForgeStore(self.layout.forge, self.clock, self.ids)
 
     def tokens(self) -> Mapping[str, str]:
@@ -163,6 +181,8 @@ class Wiring:
         return HttpToken(self.forge_url, self.tokens()["write"])
 
     def forge_client(self, token: str) -> HubClient:
+        from fleet.adapters.forge_client import HubClient  # noqa: PLC0415
+
         return HubClient(f"{self.forge_url}/api/v3", self.tokens()[token], self.clock)
 
 
