@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleet.adapters.acl import Role
 from fleet.cli.app import INTERRUPTED, app, client, put_json, say
-from fleet.cli.live import Printer, Table, keep_serving
+from fleet.cli.live import Printer, keep_serving
 from fleet.cli.wording import at_rest, exit_code, result
 from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.view import TicketView
@@ -21,6 +21,9 @@ from fleet.intake.text import IssueText, clean, decode, parse
 from fleet.local.checkout import look
 from fleet.local.client import Client, follow
 from workers.agents import backend_for
+
+if TYPE_CHECKING:
+    from fleet.cli.table import Table
 
 LABEL = "fleet"
 MOST_ISSUE_BYTES = 1_000_000
@@ -117,16 +120,23 @@ def submit(fleet: Client, path: Path, branch: str, text: IssueText, agent: str, 
 
 def watch(fleet: Client, ticket: str, as_json: bool, ours: bool) -> int:
     """Follows the ticket's log until the fleet rests; the exit code says how it ended."""
-    printer: Printer | Table = Table(fleet) if sys.stdout.isatty() and not as_json else Printer(as_json)
+    drawn = sys.stdout.isatty() and not as_json
+    printer = _table() if drawn else Printer(as_json)
     try:
         with printer:
             view = _follow(fleet, ticket, printer)
         _report(fleet, view, as_json)
-        if isinstance(printer, Table) and sys.stdin.isatty():
+        if drawn and sys.stdin.isatty():
             keep_serving()
     except KeyboardInterrupt:
         return _interrupted(fleet, ticket, as_json, ours)
     return exit_code(view.state)
+
+
+def _table() -> Table:
+    from fleet.cli.table import Table  # noqa: PLC0415 - its library takes a tenth of a second
+
+    return Table()
 
 
 def _follow(fleet: Client, ticket: str, printer: Printer | Table) -> TicketView:

@@ -6,11 +6,10 @@ import webbrowser
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from fleet.adapters.git import store_name
 from fleet.adapters.history import commit
+from fleet.adapters.ledger import RedisLedger
 from fleet.cli.app import app, put_json, running, safe
 from fleet.cli.live import Printer
 from fleet.cli.run import watch
@@ -38,6 +37,13 @@ def list_tickets(
         for view in shown:
             put_json(result(view) | {"type": "ticket", "title": view.ticket.title, "issue": view.ticket.issue})
         return
+    _print_table(ledger, shown, every)
+
+
+def _print_table(ledger: RedisLedger, shown: list[TicketView], every: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415 - no other command of these draws
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(box=None, pad_edge=False)
     for column, least in (("ticket", 30), ("state", 11), ("issue", 20), ("title", 20), ("why", 20)):
         table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)

@@ -13,7 +13,6 @@ import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fleet.adapters.environments.service import resolve_env
 from fleet.core.commands import Command
 from fleet.core.errors import InternalError, UsageError
 from fleet.core.events import AttemptFailed, EventData, ToolFinished, ToolStarted
@@ -81,6 +80,9 @@ class CommandAgent:
         return self._outcome
 
     def _spec(self, job: Job) -> SandboxSpec:
+        # A command that only asks whether these words are an agent need not load what makes environments.
+        from fleet.adapters.environments.service import resolve_env  # noqa: PLC0415
+
         return SandboxSpec(
             argv=self._argv,
             workspace=job.workspace,
