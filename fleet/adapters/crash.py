@@ -1,7 +1,8 @@
 """Named crash points: where a test may ask a process to die by kill -9, to prove that nothing is lost there (I6).
 
 ``FLEET_CRASH_AT`` names one point, or ``point:count:folder``: only the first ``count`` processes that come there die,
-counted by files in ``folder``. Without it a point costs one comparison.
+counted by files in ``folder``. ``@file`` is a file with such a text, read at every point, so that a test can choose
+anew while processes live. Without the variable a point costs one comparison.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ def crash_here(point: str) -> None:
     if not _asked:
         _asked.append(environment().get("FLEET_CRASH_AT", ""))
     wanted = _asked[0]
+    if wanted.startswith("@"):
+        file = Path(wanted[1:])
+        wanted = file.read_text() if file.exists() else ""
     if not wanted:
         return
     name, _, rest = wanted.partition(":")
