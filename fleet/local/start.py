@@ -8,7 +8,6 @@ from pathlib import Path
 
 import fleet
 from fleet.local.home import Home
-from fleet.local.host import detach
 
 # Settings of the fleet and of the programs it starts (pip, git); never a token or a model key.
 _PASSED = frozenset(
@@ -26,6 +25,8 @@ def start_host(home: Home) -> int:
     A fresh interpreter has a command line that says what it is, and no key of the person's shell in its memory.
     Returns its pid.
     """
+    from fleet.local.host import detach  # noqa: PLC0415 - what forks is not needed by those who attach
+
     passed = {name: value for name, value in home.env.items() if name in _PASSED or name.startswith(_PREFIXES)}
     argv = (sys.executable, "-P", "-m", "fleet.cli", "service", "host")
     return detach(lambda: os.execve(argv[0], argv, {"PYTHONPATH": CHECKOUT, **passed}), home.host_log)

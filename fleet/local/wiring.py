@@ -26,7 +26,6 @@ from fleet.adapters.redis_client import (
     connect,
     parse_address,
 )
-from fleet.adapters.slots import Slot, Slots, give
 from fleet.core.effects import WAKES, Effect
 from fleet.core.sandbox import Enforced, Sandbox, SandboxResult, SandboxSpec, Tier
 from fleet.core.settings import SandboxSettings, Settings
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from fleet.adapters.environments.service import PythonEnvironments
     from fleet.adapters.forge_client import HubClient
     from fleet.adapters.mirror import Mirrors
+    from fleet.adapters.slots import Slot, Slots
     from fleet.forge.store import ForgeStore
 
 BOT = "fleet-bot"
@@ -101,6 +101,8 @@ class Wiring:
 
     @functools.cached_property
     def slots(self) -> Slots:
+        from fleet.adapters.slots import Slots  # noqa: PLC0415
+
         return Slots(self.layout)
 
     def store(self, repo: str) -> BareRepo:
@@ -142,6 +144,7 @@ class Wiring:
     def room(self) -> Iterator[Room]:
         """A slot with a sandbox, for an installation."""
         from fleet.adapters.environments.kit import Room  # noqa: PLC0415
+        from fleet.adapters.slots import give  # noqa: PLC0415
 
         with self.slots.acquire("environment") as slot:
             give(slot.folder, slot.uid, slot.gid)
