@@ -20,18 +20,17 @@ from ci_gates.runner import Gated, GateRunner, Job, Listener
 from fleet.adapters.crash import crash_here
 from fleet.adapters.git import BareRepo
 from fleet.adapters.process import ProgramFailed
+from fleet.adapters.teller import Teller
 from fleet.core.codec import CodecError, decode
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.errors import FleetError, ParkError, TemporaryError, UsageError
 from fleet.core.events import (
     ChangeReady,
-    Envelope,
     EventData,
     GateFinished,
     GatesFailed,
     GatesFinished,
     GatesStarted,
-    Heartbeat,
     Source,
 )
 from fleet.core.gates import GatePlanRecord, GateRecord, Mode, VerdictRecord
@@ -41,9 +40,6 @@ from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
 
 ROLE = "gates"
-BEAT_S = 5.0
-_TRIES = 12
-_LONGEST_S = 60.0
 _PARKS = frozenset(reason.value for reason in PARK_REASONS)
 
 
@@ -67,7 +63,7 @@ class GateTasks:
         self._store = store
         self._artifacts = artifacts
         self._fetch_base = fetch_base
-        self._clock = clock
+        self._teller = Teller(ledger, Source.GATES, clock)
         self._host = host
         self._calls = itertools.count(1)
 
@@ -84,18 +80,21 @@ class GateTasks:
         crash_here("gates.begun")
         known = self._ledger.verdict(ticket, attempt, round)
         if known is not None and not known.infrastructure:
-            self._tell(view, _finished(known))
+            self._teller.tell(view, view.attempt, _finished(known))
             return
-        with self._beating(view, wanted) as withdrawn:
+        bug: Exception | None = None
+        with self._teller.beating(view, attempt, wanted) as withdrawn:
             try:
                 said = self._outcome(view, round, withdrawn)
             except Exception as error:
-                # A bug of ours: the ticket is told at once, the worker's log gets the traceback.
-                self._tell(view, GatesFailed(round, f"The gates ended in {type(error).__name__}: {clean(str(error))}"))
-                raise
+                # A bug of ours is told with its words; raised again, it stands in the log and in Flower.
+                bug = error
+                said = GatesFailed(round, f"The gates ended in {type(error).__name__}: {clean(str(error))}")
         if not withdrawn.is_set():
             crash_here("gates.before_told")
-            self._tell(view, said)
+            self._teller.tell(view, attempt, said)
+        if bug is not None:
+            raise bug
 
     def _outcome(self, view: TicketView, round: int, withdrawn: threading.Event) -> EventData:
         """A boundary: every expected error becomes a GatesFailed that says what to do about it."""
@@ -159,63 +158,25 @@ class GateTasks:
 
     def _listener(self, view: TicketView, round: int, withdrawn: threading.Event) -> Listener:
         def planned(plan: GatePlanRecord) -> None:
-            self._insist(lambda: self._ledger.put_gate_plan(plan))
-            self._tell(view, GatesStarted(round, plan.head, plan.base_sha, plan.gates))
+            self._teller.insist(lambda: self._ledger.put_gate_plan(plan))
+            self._teller.tell(view, view.attempt, GatesStarted(round, plan.head, plan.base_sha, plan.gates))
 
         def recorded(record: GateRecord) -> None:
-            self._insist(lambda: self._ledger.put_gate_record(record))
+            self._teller.insist(lambda: self._ledger.put_gate_record(record))
             crash_here("gates.record_put")
             outcome = record.outcome.value
             kind = record.kind.value
             # Advice never decides, and must not look as if it did.
             summary = f"advice only: {record.summary}" if record.mode is Mode.ADVISORY else record.summary
-            self._tell(view, GateFinished(round, record.name, kind, outcome, record.seconds, summary[:2000]))
+            self._teller.tell(
+                view, view.attempt, GateFinished(round, record.name, kind, outcome, record.seconds, summary[:2000])
+            )
 
         return Listener(planned, recorded, withdrawn.is_set)
 
     def _keep(self, gated: Gated) -> None:
-        self._insist(lambda: self._ledger.put_verdict(gated.verdict))
+        self._teller.insist(lambda: self._ledger.put_verdict(gated.verdict))
         crash_here("gates.verdict_put")
-
-    @contextmanager
-    def _beating(self, view: TicketView, order: Effect) -> Iterator[threading.Event]:
-        """Heartbeats from a thread; it also notices when the order is withdrawn, and then sets the event."""
-        over, withdrawn = threading.Event(), threading.Event()
-
-        def beat() -> None:
-            while not over.wait(BEAT_S):
-                try:
-                    if self._ledger.outbox(order.id, order.ticket) is None:
-                        withdrawn.set()
-                    self._send(view, Heartbeat(0), durable=False)
-                except TemporaryError:
-                    continue  # the next one is due in five seconds anyway
-
-        thread = threading.Thread(target=beat, name=f"gates-{view.id}", daemon=True)
-        thread.start()
-        try:
-            yield withdrawn
-        finally:
-            over.set()
-            thread.join(2 * BEAT_S)
-
-    def _tell(self, view: TicketView, data: EventData) -> None:
-        self._insist(lambda: self._send(view, data, durable=True))
-
-    def _insist(self, call: Callable[[], object]) -> None:
-        """Tries again while the ledger is away: at most a dozen times, for about seven minutes."""
-        for number in range(_TRIES):
-            try:
-                call()
-                return
-            except TemporaryError as error:
-                if number + 1 == _TRIES:
-                    raise
-                self._clock.sleep(min(_LONGEST_S, max(2.0**number, error.retry_after or 0.0)))
-
-    def _send(self, view: TicketView, data: EventData, durable: bool) -> None:
-        event = Envelope(view.ticket.tenant, view.id, view.attempt, 0, self._clock.now(), data, Source.GATES)
-        self._ledger.send(Source.GATES, [event], durable=durable)
 
 
 def _finished(verdict: VerdictRecord) -> GatesFinished:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from fleet.adapters.crash import crash_here
+from fleet.adapters.teller import Teller
 from fleet.core.effects import Effect, EffectKind
-from fleet.core.errors import TemporaryError
 from fleet.core.events import (
-    Envelope,
     EventData,
-    Heartbeat,
     PublishFailed,
     PublishProblem,
     PublishStarted,
@@ -23,14 +18,10 @@ from fleet.core.events import (
     Withdrawn,
 )
 from fleet.core.ports import Clock, Ledger
-from fleet.core.view import TicketView
 from fleet.publisher.markdown import visible
 from fleet.publisher.service import Publisher
 
 ROLE = "publisher"
-BEAT_S = 5.0
-_TRIES = 12
-_LONGEST_S = 60.0
 
 
 class PublisherTasks:
@@ -39,7 +30,7 @@ class PublisherTasks:
     def __init__(self, ledger: Ledger, publisher: Publisher, clock: Clock, host: str) -> None:
         self._ledger = ledger
         self._publisher = publisher
-        self._clock = clock
+        self._teller = Teller(ledger, Source.PUBLISHER, clock)
         self._host = host
         self._calls = itertools.count(1)
 
@@ -54,8 +45,8 @@ class PublisherTasks:
         crash_here("publisher.begun")
         bug: Exception | None = None
         # Heartbeats end before the last word: one that came after it would count for the next turn.
-        with self._beating(view, attempt):
-            self._tell(view, attempt, PublishStarted(round, view.head))
+        with self._teller.beating(view, attempt, effect):
+            self._teller.tell(view, attempt, PublishStarted(round, view.head))
             try:
                 said: EventData = self._publisher.publish(view, attempt, round)
             except Exception as error:
@@ -63,7 +54,7 @@ class PublisherTasks:
                 bug = error
                 detail = f"The publisher ended in {type(error).__name__}: {visible(str(error), 500)}"
                 said = PublishFailed(round, PublishProblem.FORGE_DOWN, detail)
-        self._tell(view, attempt, said)
+        self._teller.tell(view, attempt, said)
         if bug is not None:
             raise bug
 
@@ -71,8 +62,8 @@ class PublisherTasks:
         """Brings the status comment up to date."""
         view = self._ledger.view(ticket)
         if view is not None and self._begin(Effect(EffectKind.STATUS, ticket, attempt, round)) is not None:
-            self._insist(lambda: self._publisher.status(view))
-            self._tell(view, attempt, StatusPosted(view.version))
+            self._teller.insist(lambda: self._publisher.status(view))
+            self._teller.tell(view, attempt, StatusPosted(view.version))
 
     def withdraw(self, ticket: str, attempt: int, round: int) -> None:
         """Closes the pull request of a cancelled ticket (I20). ``view.withdraw`` is its number."""
@@ -82,8 +73,8 @@ class PublisherTasks:
         effect = self._begin(Effect(EffectKind.WITHDRAW, ticket, attempt, round, view.withdraw))
         if effect is None:
             return
-        self._insist(lambda: self._publisher.withdraw(view, view.withdraw, effect.data or view.cancel))
-        self._tell(view, attempt, Withdrawn(view.withdraw))
+        self._teller.insist(lambda: self._publisher.withdraw(view, view.withdraw, effect.data or view.cancel))
+        self._teller.tell(view, attempt, Withdrawn(view.withdraw))
 
     def _begin(self, effect: Effect) -> Effect | None:
         """The order as it stands in the outbox, claimed; None when it was withdrawn, done or begun by another call."""
@@ -91,41 +82,3 @@ class PublisherTasks:
         # A name for this very call: two wake-ups of one order in one process must not both be let in.
         owner = f"{self._host}:{os.getpid()}:{next(self._calls)}"
         return ordered if ordered is not None and self._ledger.begin(ROLE, ordered, owner) else None
-
-    @contextmanager
-    def _beating(self, view: TicketView, attempt: int) -> Iterator[None]:
-        """Heartbeats from a thread, so that a slow forge is not taken for a dead publisher."""
-        over = threading.Event()
-
-        def beat() -> None:
-            while not over.wait(BEAT_S):
-                try:
-                    self._send(view, attempt, Heartbeat(0), durable=False)
-                except TemporaryError:
-                    continue  # the next one is due in five seconds anyway
-
-        thread = threading.Thread(target=beat, name=f"publisher-{view.id}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join(2 * BEAT_S)
-
-    def _tell(self, view: TicketView, attempt: int, data: EventData) -> None:
-        self._insist(lambda: self._send(view, attempt, data, durable=True))
-
-    def _insist(self, call: Callable[[], object]) -> None:
-        """Tries again while the ledger or the forge is away: at most a dozen times, for about seven minutes."""
-        for number in range(_TRIES):
-            try:
-                call()
-                return
-            except TemporaryError as error:
-                if number + 1 == _TRIES:
-                    raise
-                self._clock.sleep(min(_LONGEST_S, max(2.0**number, error.retry_after or 0.0)))
-
-    def _send(self, view: TicketView, attempt: int, data: EventData, durable: bool) -> None:
-        event = Envelope(view.ticket.tenant, view.id, attempt, 0, self._clock.now(), data, Source.PUBLISHER)
-        self._ledger.send(Source.PUBLISHER, [event], durable=durable)

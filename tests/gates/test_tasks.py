@@ -161,12 +161,12 @@ def test_a_doubled_or_forged_wake_up_does_nothing(stage: Stage) -> None:
 
 
 @pytest.mark.invariant("I14")
-def test_a_lost_verdict_is_told_again_and_not_made_again(stage: Stage) -> None:
+def test_a_lost_verdict_is_told_again_and_not_made_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     order = stage.hand_over({"calc.py": "# sums\n" + CODE})
-    real, lost = stage.tasks._tell, []
-    stage.tasks._tell = lambda view, data: lost.append(data)  # type: ignore[method-assign]
-    stage.run(order)
-    stage.tasks._tell = real  # type: ignore[method-assign]
+    lost: list[object] = []
+    with monkeypatch.context() as lossy:
+        lossy.setattr(stage.tasks._teller, "tell", lambda view, attempt, data: lost.append(data))
+        stage.run(order)
     assert lost and stage.seen().state is State.GATING
     stage.fleet.players.woken.clear()
     stage.fleet.clock.advance(40)
