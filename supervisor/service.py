@@ -6,12 +6,12 @@ written in the same step as the view that wants it, and sent afterwards: a crash
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fleet.adapters import keys
 from fleet.adapters.crash import crash_here
-from fleet.adapters.shard_store import Batch, Refused, ShardStore
+from fleet.adapters.shard_store import Batch, Refused, ShardStore, Step
 from fleet.core.codec import decode, encode
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import TemporaryError
@@ -91,12 +91,12 @@ class Supervisor:
         for (shard, source), rows in entries.items():
             grouped.setdefault(shard, {})[source] = rows
         wall, mono = self._clock.now(), self._clock.monotonic()
-        for shard, by_source in grouped.items():
-            keeper = self._keepers[shard]
-            self._write(keeper, keeper.absorb(by_source, wall, mono, self._dice.uniform()))
+        absorbing = ((self._keepers[shard], by_source) for shard, by_source in grouped.items())
+        self._write(
+            [(keeper, keeper.absorb(by_source, wall, mono, self._dice.uniform())) for keeper, by_source in absorbing]
+        )
         if mono - self._timers.ticked >= TICK_EVERY:
-            for keeper in self._keepers.values():
-                self._write(keeper, keeper.tick(wall, mono, self._dice.uniform()))
+            self._write([(keeper, keeper.tick(wall, mono, self._dice.uniform())) for keeper in self._keepers.values()])
             self._timers.ticked = mono
         if mono - self._timers.swept >= SWEEP_EVERY:
             self._sweep(mono)
@@ -185,21 +185,28 @@ class Supervisor:
             for source in keys.INBOUND
         }
 
-    def _write(self, keeper: ShardKeeper, turn: Turn) -> None:
-        """The atomic step, then memory. A pass that only heard heartbeats is remembered, not written."""
-        if not turn.batch.empty:
-            pending = {source: at for source, at in keeper.shard.cursors.items() if source not in turn.batch.cursors}
-            turn.batch.cursors.update(pending)
+    def _write(self, turns: Sequence[tuple[ShardKeeper, Turn]]) -> None:
+        """The atomic steps in one round trip, then memory. A turn that only heard heartbeats is not written."""
+        steps: list[Step] = []
+        for keeper, turn in turns:
+            if not turn.batch.empty:
+                cursors = keeper.shard.cursors
+                pending = {source: at for source, at in cursors.items() if source not in turn.batch.cursors}
+                turn.batch.cursors.update(pending)
+                steps.append((keeper.shard.name, keeper.shard.epoch, turn.batch))
+        if steps:
             crash_here("supervisor.before_step")
-            self._store.step(keeper.shard.name, keeper.shard.epoch, turn.batch)
+            self._store.steps(steps)
             crash_here("supervisor.after_step")
-        keeper.commit(turn, self._clock.monotonic())
+        for keeper, turn in turns:
+            keeper.commit(turn, self._clock.monotonic())
 
     def _send_due(self, wall: float, mono: float) -> None:
         """Sends what is due. Worker effects stay in the outbox and are sent again until somebody begins them."""
+        asks: list[bytes] = []
+        done: list[tuple[ShardKeeper, list[str]]] = []
         for keeper in self._keepers.values():
-            done: list[str] = []
-            asks: list[bytes] = []
+            sent: list[str] = []
             for order in [order for orders in keeper.shard.outbox.values() for order in orders.values()]:
                 effect = order.effect
                 if order.due > wall:
@@ -213,15 +220,17 @@ class Supervisor:
                     self._store.tell(effect)
                 else:
                     asks.append(encode(self._message(keeper.shard.views[effect.ticket], effect)))
-                done.append(effect.id)
-            if asks:
-                self._store.ask_admission(asks)
-            if done:
-                crash_here("supervisor.sent")
-            if done:
-                self._store.step(keeper.shard.name, keeper.shard.epoch, Batch(withdrawn=done))
-                for effect_id in done:
-                    keeper.forget(effect_id)
+                sent.append(effect.id)
+            if sent:
+                done.append((keeper, sent))
+        if asks:
+            self._store.ask_admission(asks)
+        for _ in done:
+            crash_here("supervisor.sent")
+        self._store.steps([(keeper.shard.name, keeper.shard.epoch, Batch(withdrawn=sent)) for keeper, sent in done])
+        for keeper, sent in done:
+            for effect_id in sent:
+                keeper.forget(effect_id)
 
     def _message(self, view: TicketView, effect: Effect) -> Message:
         ticket = view.ticket

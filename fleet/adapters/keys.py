@@ -5,6 +5,8 @@ docs/ledger.md explains each; ``fleet.adapters.acl`` says who may write it.
 
 from __future__ import annotations
 
+import functools
+
 from fleet.core.events import Source
 from fleet.core.ticket import shard_of
 
@@ -20,6 +22,7 @@ def prefix(shard: str) -> str:
     return f"fleet:{{{shard}}}"
 
 
+@functools.lru_cache(4096)
 def of(shard: str, *parts: str) -> str:
     """``of("s07", "log", "tabulate-1-4f9c2a")`` is ``fleet:{s07}:log:tabulate-1-4f9c2a``."""
     return ":".join((prefix(shard), *parts))

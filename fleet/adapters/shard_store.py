@@ -45,6 +45,10 @@ class Batch:
         return not (self.views or self.log or self.orders or self.withdrawn or self.cancelled or self.quarantined)
 
 
+# A shard's name, the epoch under which it is ours, and what to write.
+Step = tuple[str, int, Batch]
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A shard as its new owner finds it."""
@@ -146,9 +150,20 @@ class ShardStore:
 
     def step(self, shard: str, epoch: int, batch: Batch) -> None:
         """All of the batch or nothing. Raises Refused when the shard is no longer ours."""
-        answer = self._ask(self._step, keys=[keys.of(shard, "epoch")], args=step_arguments(shard, epoch, batch))
-        if answer != b"OK":
-            raise Refused(f"Shard {shard} refused a step of epoch {epoch}: {answer.decode()}.")
+        self.steps([(shard, epoch, batch)])
+
+    def steps(self, steps: Sequence[Step]) -> None:
+        """Several shards' steps in one round trip, each all or nothing by itself. Raises Refused for the first that
+        is no longer ours; the others are then written all the same.
+        """
+        if not steps:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for shard, epoch, batch in steps:
+            self._step(keys=[keys.of(shard, "epoch")], args=step_arguments(shard, epoch, batch), client=pipe)
+        for (shard, epoch, _), answer in zip(steps, self._ask(pipe.execute), strict=True):
+            if answer != b"OK":
+                raise Refused(f"Shard {shard} refused a step of epoch {epoch}: {answer.decode()}.")
 
     def begun(self, effects: Sequence[Effect]) -> list[bool]:
         """Whether somebody has begun each effect."""
