@@ -67,11 +67,10 @@ def look(fleet: Fleet, repo: Path, what: str, killed: int, row: dict[str, Any], 
 class Rounds:
     """``folder``: for repositories and for the file that names the next crash point.
 
-    ``hurry``: a person asks for the retry at once instead of waiting for the backoff of a lost attempt.
+    When an attempt was lost a person asks for the retry at once instead of waiting for the end of its backoff.
     """
 
-    def __init__(self, fleet: Fleet, folder: Path, hurry: bool) -> None:
-        self._hurry = hurry
+    def __init__(self, fleet: Fleet, folder: Path) -> None:
         self._fleet = fleet
         self._folder = folder
         self._number = 0
@@ -118,7 +117,7 @@ class Rounds:
             row = json.loads(line)
             events.append(row.get("kind", ""))
             meanwhile(events)
-            if self._hurry and row.get("kind") == "StateChanged" and row["data"]["state"] == "backing_off":
+            if row.get("kind") == "StateChanged" and row["data"]["state"] == "backing_off":
                 self._fleet("retry", row["ticket"])
         said = running.stderr.read()
         running.wait(60)

@@ -1,13 +1,13 @@
 """kill -9 of every process, at every named point and at any moment: the end is the one of the undisturbed run (I6).
 
-bin/test takes a sample; all of it: CHAOS=all bin/test tests/chaos. CHAOS_SEED chooses the sample and the moments.
+bin/test takes a sample; all of it: bin/test --long tests/chaos. CHAOS_SEED chooses the sample and the moments.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,9 +16,7 @@ from fleet.adapters.crash import POINTS
 from tests.chaos.rounds import PROCESSES, SETTINGS, End, Rounds, table
 from tests.e2e.kit import fleet_home
 
-EVERYTHING = os.environ.get("CHAOS") == "all"
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-POINTS_TRIED, PROCESSES_TRIED, MOMENTS = (len(POINTS), len(PROCESSES), 3) if EVERYTHING else (4, 4, 1)
 # The log of an undisturbed ticket has about this many events.
 EVENTS = 18
 
@@ -28,7 +26,7 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
     with fleet_home(None, **SETTINGS) as fleet:
         folder = tmp_path_factory.mktemp("chaos")
         folder.chmod(0o755)
-        yield Rounds(fleet, folder, hurry=not EVERYTHING)
+        yield Rounds(fleet, folder)
 
 
 @pytest.fixture(scope="module")
@@ -45,31 +43,44 @@ def judge(ends: list[End], calm: End) -> None:
     assert not wrong, wrong
 
 
-@pytest.mark.invariant("I1")
-@pytest.mark.invariant("I3")
-@pytest.mark.invariant("I4")
-@pytest.mark.invariant("I6")
-@pytest.mark.timeout(3600 if EVERYTHING else 300)
-def test_killed_at_the_named_points(rounds: Rounds, calm: End, capsys: pytest.CaptureFixture[str]) -> None:
-    points = random.Random(SEED).sample(POINTS, POINTS_TRIED)
-    ends = [rounds.at_point(point) for point in points]
-    with capsys.disabled():
-        print(f"\n{table(ends)}")
-    judge(ends, calm)
-
-
-@pytest.mark.invariant("I1")
-@pytest.mark.invariant("I3")
-@pytest.mark.invariant("I4")
-@pytest.mark.invariant("I6")
-@pytest.mark.timeout(3600 if EVERYTHING else 300)
-def test_each_process_killed_at_any_moment(rounds: Rounds, calm: End, capsys: pytest.CaptureFixture[str]) -> None:
-    dice = random.Random(SEED)
-    names = dice.sample(PROCESSES, PROCESSES_TRIED) * MOMENTS
-    ends = [rounds.of_process(name, dice.randrange(EVENTS)) for name in names]
+def conclude(
+    ends: list[End], calm: End, capsys: pytest.CaptureFixture[str], record_property: Callable[..., None]
+) -> None:
     with capsys.disabled():
         print(f"\nseed {SEED}\n{table(ends)}")
+    record_property("kills", table(ends))
     judge(ends, calm)
+
+
+@pytest.mark.invariant("I1")
+@pytest.mark.invariant("I3")
+@pytest.mark.invariant("I4")
+@pytest.mark.invariant("I6")
+@pytest.mark.parametrize(
+    "tried", [4, pytest.param(len(POINTS), marks=[pytest.mark.long, pytest.mark.timeout(3600)])], ids=["some", "all"]
+)
+def test_killed_at_the_named_points(
+    rounds: Rounds, calm: End, tried: int, capsys: pytest.CaptureFixture[str], record_property: Callable[..., None]
+) -> None:
+    points = random.Random(SEED).sample(POINTS, tried)
+    conclude([rounds.at_point(point) for point in points], calm, capsys, record_property)
+
+
+@pytest.mark.invariant("I1")
+@pytest.mark.invariant("I3")
+@pytest.mark.invariant("I4")
+@pytest.mark.invariant("I6")
+@pytest.mark.parametrize(
+    "tried",
+    [4, pytest.param(3 * len(PROCESSES), marks=[pytest.mark.long, pytest.mark.timeout(3600)])],
+    ids=["some", "all"],
+)
+def test_each_process_killed_at_any_moment(
+    rounds: Rounds, calm: End, tried: int, capsys: pytest.CaptureFixture[str], record_property: Callable[..., None]
+) -> None:
+    dice = random.Random(SEED)
+    names = dice.sample(PROCESSES * 3, tried)
+    conclude([rounds.of_process(name, dice.randrange(EVENTS)) for name in names], calm, capsys, record_property)
 
 
 def test_the_judge_notices_what_went_wrong(calm: End) -> None:

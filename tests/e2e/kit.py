@@ -57,6 +57,11 @@ class Done:
         return [row["data"] for row in self.rows if row["type"] == "event" and row["kind"] == kind]
 
     @property
+    def repo(self) -> str:
+        """The forge's full name of the repository: folders of one name get different ones."""
+        return str(self.events("TicketAccepted")[0]["ticket"]["repo"])
+
+    @property
     def sentence(self) -> str:
         """The one thing that a failed command said; it is no stack trace."""
         assert "Traceback" not in self.err, self.err

@@ -318,8 +318,6 @@ def test_no_venv_module(tmp_path: Path) -> None:
 def small_disk(tmp_path: Path) -> object:
     folder = tmp_path / "disk"
     folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=192m,mode=0700", "tmpfs", str(folder)], check=False, capture_output=True
     )
@@ -330,6 +328,7 @@ def small_disk(tmp_path: Path) -> object:
 
 
 @pytest.mark.invariant("I1")
+@pytest.mark.root("a small disk to fill")
 def test_a_full_disk(small_disk: Path, repo: Path) -> None:
     """Nothing is accepted that cannot be kept; what was accepted is finished once there is room."""
     with fleet_home(small_disk / "home", FLEET_SUPERVISION_LOST_AFTER="7") as fleet:
@@ -359,6 +358,7 @@ def fill(path: Path) -> None:
                 continue
 
 
+@pytest.mark.root("a small disk to fill")
 def test_a_disk_that_was_full_from_the_start(small_disk: Path, repo: Path) -> None:
     fill(small_disk / "filler")
     fleet = Fleet(small_disk / "home", environment(small_disk / "home"))

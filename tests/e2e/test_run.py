@@ -58,7 +58,7 @@ def test_a_ticket_becomes_a_gated_pull_request(fleet: Fleet, first: tuple[Path, 
     check_contract(row)
     assert row["state"] == "in_review" and row["attempts"] == 1
     outcomes = {gate["name"]: gate["outcome"] for gate in row["gates"]}
-    assert outcomes["tests"] == "passed" and outcomes["policy"] == "passed" and "ruff" in outcomes
+    assert outcomes["tests"] == "passed" and outcomes["policy"] == "passed" and outcomes["lint"] == "fixed"
     assert all(line["v"] == 1 and line["type"] in ("event", "result") for line in done.rows)
     (pull,) = fleet.pulls("local/first")
     assert pull["draft"] and pull["state"] == "open" and pull["number"] == row["pull_request"]["number"]
@@ -85,7 +85,9 @@ def test_the_printed_pages_answer_with_the_token_alone(fleet: Fleet, first: tupl
     url = done.result["pull_request"]["url"]
     token = fleet.tokens()["person"]
     code, page = status_of(url, token)
-    assert code == 200 and "import os" in page and "tests" in page, page[:500]
+    assert code == 200 and "2 fixed, none left" in page and done.result["pull_request"]["head_sha"] in page, page
+    code, diff = status_of(f"{url}/files", token)
+    assert code == 200 and "import os" in diff and "small/core.py" in diff
     assert status_of(url)[0] == 401 and status_of(url, "wrong")[0] == 401
     link = fleet("open", "--no-browser", done.result["ticket"]).out.strip()
     assert status_of(link)[0] == 200
