@@ -314,6 +314,11 @@ class _Worker(Worker):
         """The fleet names its own processes."""
 
 
+def stopping() -> bool:
+    """Whether this process's worker was told to stop: tasks that merely watch something may return early."""
+    return worker_state.should_stop is not None
+
+
 @contextmanager
 def _stop_signals() -> Iterator[None]:
     """SIGTERM and SIGINT: stop taking messages, then drain."""

@@ -18,6 +18,7 @@ import fleet.adapters.sandbox
 import fleet.forge.store  # noqa: F401
 from ci_gates.tasks import GateTasks
 from fleet.adapters.acl import Role
+from fleet.adapters.celery_app import stopping
 from fleet.adapters.git import BareRepo
 from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher
 from fleet.adapters.ledger import RedisAttemptChannel
@@ -118,9 +119,8 @@ def attempts(wiring: Wiring) -> None:
 
 def agents(wiring: Wiring) -> None:
     """The Celery worker of the queue ``agents``: starts attempts and waits for them, so that Flower shows them."""
-    stop = threading.Event()
     launcher = LocalLauncher(wiring.layout, wiring.clock)
-    tasks = AgentTasks(wiring.ledger(Role.AGENTS), launcher, wiring.clock, host_name(), stop.is_set)
+    tasks = AgentTasks(wiring.ledger(Role.AGENTS), launcher, wiring.clock, host_name(), stopping)
 
     def attempt(ticket: str, number: int, round: int, turn: int = 0) -> None:
         tasks.attempt(ticket, number, round)
@@ -129,7 +129,6 @@ def agents(wiring: Wiring) -> None:
     for live in tasks.reattach():
         threading.Thread(target=tasks.wait, args=(live,), daemon=True).start()
     celery.worker("agents", wiring.settings.workers.agents, name="agents")
-    stop.set()
 
 
 def gates(wiring: Wiring) -> None:
