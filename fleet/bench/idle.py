@@ -45,7 +45,7 @@ def measure_attempt(bench: Bench) -> Report:
     count = bench.few(6, 2)
     own: list[float] = []
     totals: list[float] = []
-    with folder() as place, fleet(bench) as client:
+    with folder() as place, fleet(bench, FLEET_WORKERS_AGENTS="16") as client:
         repo = import_into(client, repository(place / "small", {"a.py": "VALUE = 1\n"}))
         for _ in range(count):
             _sleeper(bench, client, repo)
