@@ -265,7 +265,7 @@ def test_another_homes_server_on_this_socket_is_refused(server: EmbeddedRedis, t
     other.stop()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a second user takes root")
+@pytest.mark.root("a second user")
 def test_a_second_user_is_told_to_use_a_home_of_their_own(server: EmbeddedRedis) -> None:
     server.ensure()
     os.chown(server.home, 4242, 4242)
@@ -274,7 +274,7 @@ def test_a_second_user_is_told_to_use_a_home_of_their_own(server: EmbeddedRedis)
     os.chown(server.home, 0, 0)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+@pytest.mark.root("becoming an ordinary user")
 def test_an_ordinary_user_runs_one_and_cannot_use_roots(server: EmbeddedRedis, runtime: Path) -> None:
     server.ensure()
     runtime.chmod(0o755)

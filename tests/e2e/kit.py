@@ -78,8 +78,10 @@ def tools() -> str:
     given = os.environ.get("FLEET_TOOLS", "")
     if given:
         return given
-    make = [sys.executable, "-I", "-S", "-B", str(CHECKOUT / "bin" / "environment.py"), "tools"]
-    return subprocess.run(make, capture_output=True, text=True, check=True).stdout.strip()
+    # By the Python that bin/fleet finds: one in root's own home is closed to the sandbox. $0 leads to the checkout.
+    script = f'. "{CHECKOUT}/bin/prepare.sh"; find_python; environments tools; echo "$folders"'
+    make = ["sh", "-c", script, f"{CHECKOUT}/bin/fleet"]
+    return subprocess.run(make, capture_output=True, text=True, check=True).stdout.strip().splitlines()[-1]
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -188,7 +190,9 @@ class Fleet:
             if not folder.name.isdigit() or int(folder.name) in own:
                 continue
             with suppress(OSError):
-                words, env = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes() + b"\0"
+                words, env = (folder / "cmdline").read_bytes(), b""
+                with suppress(PermissionError):  # of a process that lets nobody look into it
+                    env = (folder / "environ").read_bytes() + b"\0"
                 slot = self.layout.as_root and first < folder.stat().st_uid < last
                 if words and (slot or any(mark in env or mark in words for mark in marks)):
                     found[int(folder.name)] = words.replace(b"\0", b" ").decode("utf-8", "replace").strip()

@@ -303,9 +303,8 @@ def test_a_folder_that_the_sandbox_has_itself_cannot_be_shown(ground: Ground, fo
         box.sh("true", read_only=(Path(folder),))
 
 
+@pytest.mark.needs("bwrap")
 def test_loopback_inside_bubblewrap_is_its_own(ground: Ground) -> None:
-    if not probe_tiers()[0].available:
-        pytest.skip("no bubblewrap")
     box = open_box(Tier.BUBBLEWRAP, ground)
     script = (
         "import socket\nserver = socket.create_server(('127.0.0.1', 0))\n"
