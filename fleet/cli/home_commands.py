@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -131,7 +130,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove what is no longer needed: leftovers of dead attempts, old logs; with --all the whole home."""
-    fleet = client()
+    fleet = Client(open_home(), say, Settings() if everything else None)
     home = fleet.home
     if everything:
         if fleet.attach_if_running() is not None:
@@ -142,8 +141,10 @@ def clean(
         sure = yes or (sys.stdin.isatty() and typer.confirm(f"Remove {home.layout.home} with every ticket in it?"))
         if not sure:
             raise UsageError("Nothing was removed.", "Say --yes to remove the whole home.")
-        for folder in (home.layout.home, home.layout.work, home.layout.runtime):
-            shutil.rmtree(folder, ignore_errors=True)
+        from fleet.adapters.slots import remove_tree  # noqa: PLC0415 - only this path needs it
+
+        for folder in (home.layout.work, home.layout.home, home.layout.runtime):
+            remove_tree(folder)
         print(f"removed {home.layout.home}")
         return
     home.make()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.kit import UNUSED, Fleet, repository
+from tests.e2e.kit import Fleet, children, repository
 from tests.realdata.projects import git
 
 SETTINGS = {"FLEET_SUPERVISION_LOST_AFTER": "7", "FLEET_SUPERVISION_CLAIM_WITHIN": "7"}
@@ -132,18 +132,9 @@ class Rounds:
         return guards if name == "guard" else [loop for guard in guards for loop in children(guard)[:1]]
 
 
-def children(pid: int) -> list[int]:
-    with suppress(OSError):
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
 def table(ends: Iterable[End]) -> str:
     rows = list(ends)
     lines = [f"{'killed':<34}{'kills':>6}{'state':>12}{'PRs':>5}{'attempts':>10}"]
     lines += [f"{end.what:<34}{end.killed:>6}{end.state:>12}{end.pulls:>5}{end.attempts:>10}" for end in rows]
     sums = sum(end.killed for end in rows), sum(end.lost for end in rows), sum(end.doubled for end in rows)
     return "\n".join([*lines, f"rounds {len(rows)}, kills {sums[0]}, lost {sums[1]}, doubled {sums[2]}"])
-
-
-__all__ = ["PROCESSES", "SETTINGS", "UNUSED", "End", "Rounds", "table"]

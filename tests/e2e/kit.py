@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -190,13 +189,20 @@ class Fleet:
             if not folder.name.isdigit() or int(folder.name) in own:
                 continue
             with suppress(OSError):
-                words, env = (folder / "cmdline").read_bytes(), b""
-                with suppress(PermissionError):  # of a process that lets nobody look into it
-                    env = (folder / "environ").read_bytes() + b"\0"
+                words, env = read(folder / "cmdline"), read(folder / "environ") + b"\0"
                 slot = self.layout.as_root and first < folder.stat().st_uid < last
                 if words and (slot or any(mark in env or mark in words for mark in marks)):
                     found[int(folder.name)] = words.replace(b"\0", b" ").decode("utf-8", "replace").strip()
         return found
+
+    def family(self) -> dict[int, str]:
+        """The services and all below them, with the moment each was born: an ordinary user may read no more of them."""
+        pids, found = list(self.services().values()), {}
+        while pids:
+            pid = pids.pop()
+            found[pid] = born(pid)
+            pids += children(pid)
+        return {pid: moment for pid, moment in found.items() if moment}
 
     def stop(self) -> dict[int, str]:
         """`fleet down`; answers the processes that are left after it."""
@@ -206,10 +212,39 @@ class Fleet:
                     os.killpg(one.pid, signal.SIGKILL)
             one.communicate()
         self.background.clear()
+        family = self.family()
         done = self("down")
         assert done.code == 0, done.err
-        eventually(lambda: not self.processes(), 5.0)
-        return self.processes()
+
+        def left() -> dict[int, str]:
+            still = {pid: "of the services" for pid, moment in family.items() if born(pid) == moment}
+            return {**still, **self.processes()}
+
+        eventually(lambda: not left(), 5.0)
+        return left()
+
+    def remove(self) -> None:
+        """`fleet clean --all`; nothing stays of the home."""
+        done = self("clean", "--all", "--yes")
+        assert done.code == 0, done.err
+        assert not any(folder.exists() for folder in (self.layout.work, self.layout.runtime, self.home))
+
+
+def read(path: Path) -> bytes:
+    """Empty when it is gone or lets nobody look into it."""
+    with suppress(OSError):
+        return path.read_bytes()
+    return b""
+
+
+def born(pid: int) -> str:
+    """When the process began, in ticks of the kernel; empty when it is gone or only waits to be reaped."""
+    fields = read(Path(f"/proc/{pid}/stat")).rpartition(b") ")[2].split()
+    return fields[19].decode() if fields and fields[0] != b"Z" else ""
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in read(Path(f"/proc/{pid}/task/{pid}/children")).split()]
 
 
 @contextmanager
@@ -219,14 +254,13 @@ def fleet_home(where: Path | None = None, **env: str) -> Iterator[Fleet]:
     fleet = Fleet(home, environment(home, **env))
     try:
         yield fleet
-        left = fleet.stop()
-        assert not left, f"after `fleet down` these still run: {left}"
     finally:
-        for pid in fleet.processes():
+        left = fleet.stop()
+        for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for folder in (fleet.layout.work, fleet.layout.runtime, home):
-            shutil.rmtree(folder, ignore_errors=True)
+        fleet.remove()
+    assert not left, f"after `fleet down` these still ran: {left}"
 
 
 CODE = "import os\nimport sys\n\n\ndef double(number: int) -> int:\n    return 2 * number\n"

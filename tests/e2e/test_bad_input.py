@@ -366,5 +366,4 @@ def test_a_disk_that_was_full_from_the_start(small_disk: Path, repo: Path) -> No
     assert done.code == 2, done
     assert "MiB are free" in done.sentence and "FLEET_HOME" in done.sentence, done.err
     assert eventually(lambda: not fleet.processes(), 30.0), fleet.processes()
-    shutil.rmtree(fleet.layout.work, ignore_errors=True)
-    shutil.rmtree(fleet.layout.runtime, ignore_errors=True)
+    fleet.remove()
