@@ -23,6 +23,7 @@ from fleet.intake.text import clean
 from fleet.local.client import Client
 from fleet.local.home import Home
 
+DISK = "/var/tmp"
 POLL_S = 0.02
 LONGEST_S = 600.0
 # High enough that no figure is about waiting for a place.
@@ -56,7 +57,7 @@ class Bench:
 @contextmanager
 def folder() -> Iterator[Path]:
     """A folder on a disk (/tmp may be memory), removed afterwards. Others may enter, as they may a real checkout."""
-    with tempfile.TemporaryDirectory(prefix="fleet-bench-", dir="/var/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="fleet-bench-", dir=DISK) as name:
         path = Path(name).resolve()
         path.chmod(0o755)
         yield path

@@ -144,7 +144,7 @@ def test_kill_9_of_the_fleet_ends_its_commands_and_the_janitor_its_folders(box: 
     with subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE, env={"PYTHONPATH": str(root)}) as fleet:
         assert fleet.stdout is not None
         assert fleet.stdout.readline() == b"started\n"
-        assert len(census(marker)) > 4
+        assert eventually(lambda: len(census(marker)) > 4)
         assert sweep(ground.scratch) == []
         fleet.kill()
     assert eventually(lambda: not census(marker))

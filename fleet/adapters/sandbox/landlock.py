@@ -6,6 +6,7 @@ that the command detached, and ends them all before it ends itself.
 
 from __future__ import annotations
 
+import functools
 import marshal
 import os
 import select
@@ -25,6 +26,8 @@ from fleet.core.errors import InternalError
 from fleet.core.ports import Clock
 from fleet.core.sandbox import Ending, Enforced, SandboxResult, SandboxSpec, Tier
 
+# Runs the compiled launcher that the third descriptor holds.
+_START = "import marshal, sys; exec(marshal.loads(open(int(sys.argv[3]), 'rb').read()))"
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _READABLE = (
     "/usr", *base.SYSTEM_FOLDERS, *base.ETC,
@@ -126,6 +129,12 @@ class LandlockSandbox:
         return folder
 
 
+@functools.lru_cache(4)
+def _program(file: str, changed_ns: int) -> bytes:
+    """The launcher, compiled once: Python would compile it anew for every command."""
+    return marshal.dumps(compile(Path(file).read_bytes(), file, "exec", dont_inherit=True))
+
+
 class _Guarded:
     """One started launcher with its command."""
 
@@ -136,7 +145,8 @@ class _Guarded:
         with ExitStack() as passed:
             self._status, status_in = base.pipe(held, passed)
             packed = base.memory_file(passed, marshal.dumps(dict(plan)))
-            words = [sys.executable, "-I", "-S", "-B", launcher.__file__, str(packed), str(status_in)]
+            program = base.memory_file(passed, _program(launcher.__file__, os.stat(launcher.__file__).st_mtime_ns))
+            words = [sys.executable, "-I", "-S", "-B", "-c", _START, str(packed), str(status_in), str(program)]
             self._process = subprocess.Popen(
                 words,
                 stdin=base.memory_file(passed, spec.stdin) if spec.stdin else subprocess.DEVNULL,
@@ -144,7 +154,7 @@ class _Guarded:
                 stderr=subprocess.PIPE,
                 cwd="/",
                 env={},
-                pass_fds=(packed, status_in),
+                pass_fds=(packed, status_in, program),
                 start_new_session=True,
                 umask=0o022,
             )

@@ -1,7 +1,8 @@
 """Confines one command with Landlock and seccomp, and ends everything that it leaves behind.
 
-A program of its own (``python -I -S launcher.py PLAN_FD STATUS_FD``), started by ``fleet.adapters.sandbox.landlock``:
-fork followed by Python code is not safe in a process with threads. Imports little, because each command starts it.
+A program of its own, started by ``fleet.adapters.sandbox.landlock`` as ``python -I -S … PLAN_FD STATUS_FD``: fork
+followed by Python code is not safe in a process with threads. Each command starts it, so it imports next to nothing:
+``typing`` and ``signal`` alone would take longer than the interpreter's own start.
 """
 
 from __future__ import annotations
@@ -10,25 +11,29 @@ import ctypes
 import marshal
 import os
 import resource
-import signal
 import sys
-from typing import NoReturn, TypedDict, cast
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import NoReturn, TypedDict
 
-class Plan(TypedDict):
-    """``rlimits`` by the names of prlimit(1); ``uid`` and ``gid`` None: stay oneself; ``parent``: the fleet's pid."""
+    class Plan(TypedDict):
+        """``rlimits`` by the names of prlimit(1); ``uid``, ``gid`` None: stay oneself; ``parent``: the fleet's pid."""
 
-    argv: list[str]
-    env: dict[str, str]
-    cwd: str
-    writable: list[str]
-    readable: list[str]
-    devices: list[str]
-    seccomp: bytes
-    rlimits: dict[str, int]
-    uid: int | None
-    gid: int | None
-    parent: int
+        argv: list[str]
+        env: dict[str, str]
+        cwd: str
+        writable: list[str]
+        readable: list[str]
+        devices: list[str]
+        seccomp: bytes
+        rlimits: dict[str, int]
+        uid: int | None
+        gid: int | None
+        parent: int
+else:
+    import _signal as signal  # the same functions without the names of ``enum``
 
 
 _PR_SET_PDEATHSIG = 1
@@ -152,7 +157,7 @@ def _command(plan: Plan, kernel: _Kernel, guard: int, told: int) -> NoReturn:
         kernel.restrict(rules)
         kernel.seccomp(plan["seccomp"])
         kind = "missing"
-        os.execvpe(plan["argv"][0], plan["argv"], plan["env"])
+        _become(plan["argv"], plan["env"])
     except FileNotFoundError as error:
         code = 127 if kind == "missing" else _FAILED
         _say(2, f"{plan['argv'][0] if kind == 'missing' else error.filename}: not found\n")
@@ -162,6 +167,21 @@ def _command(plan: Plan, kernel: _Kernel, guard: int, told: int) -> NoReturn:
     finally:
         _say(told, kind)
         os._exit(code)
+
+
+def _become(argv: list[str], env: dict[str, str]) -> NoReturn:
+    """What ``os.execvpe`` does; that one imports a module first, which the rules may not let us read any more."""
+    if "/" in argv[0]:
+        os.execve(argv[0], argv, env)
+    refused: OSError | None = None
+    for folder in env["PATH"].split(":"):
+        try:
+            os.execve(f"{folder}/{argv[0]}", argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            refused = refused or error
+    raise refused or FileNotFoundError(argv[0])
 
 
 def _say(descriptor: int, text: str) -> None:
@@ -193,18 +213,18 @@ def _end_all() -> None:
     Each round also takes the right to fork away, so that a fork bomb cannot outrun the rounds.
     """
     while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                continue
+        except ChildProcessError:
+            return
         for pid in _below(os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
                 resource.prlimit(pid, resource.RLIMIT_NPROC, (0, 0))
             except (ProcessLookupError, PermissionError):
                 continue
-        try:
-            os.waitpid(-1, 0)
-            while os.waitpid(-1, os.WNOHANG) != (0, 0):
-                continue
-        except ChildProcessError:
-            return
+        os.waitpid(-1, 0)
 
 
 def _guard(child: int, failed: int) -> tuple[str, int]:
@@ -227,8 +247,8 @@ def _guard(child: int, failed: int) -> tuple[str, int]:
 
 def main(plan_fd: int, status_fd: int) -> None:
     """Reads the plan, starts the command, ends its tree, writes ``<kind> <status>``."""
-    with os.fdopen(plan_fd, "rb") as handle:
-        plan = cast(Plan, marshal.loads(handle.read()))
+    with open(plan_fd, "rb") as handle:
+        plan: Plan = marshal.loads(handle.read())
     os.set_inheritable(status_fd, False)
     kernel = _Kernel()
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD, signal.SIGTERM))
@@ -248,6 +268,7 @@ def main(plan_fd: int, status_fd: int) -> None:
     kind, code = _guard(child, failed)
     _end_all()
     _say(status_fd, f"{kind} {code}\n")
+    os._exit(0)
 
 
 if __name__ == "__main__":
