@@ -8,6 +8,7 @@ from typing import assert_never
 from fleet.core.errors import InternalError
 from fleet.core.events import (
     AgentStarted,
+    ApproveRequested,
     AttemptFailed,
     AttemptStarted,
     AttemptStopped,
@@ -23,16 +24,20 @@ from fleet.core.events import (
     GatesStarted,
     Heartbeat,
     Note,
+    Nudged,
+    PauseRequested,
     Published,
     PublishFailed,
     PublishStarted,
     PullRequestClosed,
+    ResumeRequested,
     RetryRequested,
     SlotAsked,
     SlotGranted,
     Source,
     StateChanged,
     StatusPosted,
+    SteerRequested,
     TicketAccepted,
     ToolFinished,
     ToolStarted,
@@ -74,6 +79,8 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return _moved(view, changed, event.at)
         case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted() | StatusPosted():
             return _note(view, event)
+        case SteerRequested() | ApproveRequested() | PauseRequested() | ResumeRequested() | Nudged():
+            return view
         case CancelRequested(by=by, why=why):
             if view.state.terminal:
                 return view

@@ -34,6 +34,7 @@ class Role(Enum):
     GATES = "gates"
     PUBLISHER = "publisher"
     PEOPLE = "people"
+    GATEWAY = "gateway"
     MONITOR = "monitor"
     ADMIN = "admin"
 
@@ -56,6 +57,7 @@ _WRITES: Mapping[Role, tuple[str, ...]] = {
     Role.GATES: (f"fleet:{SHARD}:in:gates", f"fleet:{SHARD}:begun:gates", f"fleet:{SHARD}:gates:*"),
     Role.PUBLISHER: (f"fleet:{SHARD}:in:publisher", f"fleet:{SHARD}:begun:publisher"),
     Role.PEOPLE: (f"fleet:{SHARD}:in:people",),
+    Role.GATEWAY: ("fleet:{spend}:*",),
     Role.MONITOR: (),
 }
 

@@ -49,6 +49,34 @@ class RetryRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class SteerRequested:
+    """A person's words for the agent that works on the ticket; kept for the next attempt when none is live."""
+
+    by: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApproveRequested:
+    """A person lets pass what policy parked: exactly ``head``, the commit that they were shown."""
+
+    by: str
+    head: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """The attempt under way is checkpointed and the ticket parks until ``ResumeRequested``."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class PullRequestClosed:
     merged: bool
     by: str = ""
@@ -283,6 +311,28 @@ class WithdrawOrdered:
     number: int
 
 
+class Rung(Enum):
+    """Steps of the ladder against a stall, mildest first; each at most once per streak."""
+
+    PROBE = "probe"
+    NUDGE = "nudge"
+    INTERRUPT = "interrupt"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Nudged:
+    """The supervisor noticed a stall and took a step. ``cause``: silence, idleness, loop, errors, alternation.
+
+    ``text`` is what the agent was told; ``seconds`` how long the cause had lasted.
+    """
+
+    rung: Rung
+    cause: str
+    text: str
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class EventsMissing:
     """The supervisor saw a gap and asked the attempt to send again from ``seq``."""
@@ -294,6 +344,10 @@ EventData = (
     TicketAccepted
     | CancelRequested
     | RetryRequested
+    | SteerRequested
+    | ApproveRequested
+    | PauseRequested
+    | ResumeRequested
     | PullRequestClosed
     | SlotGranted
     | Heartbeat
@@ -321,12 +375,15 @@ EventData = (
     | StateChanged
     | SlotAsked
     | WithdrawOrdered
+    | Nudged
     | EventsMissing
 )
 
 KINDS: dict[Source, frozenset[type]] = {
     Source.INTAKE: frozenset({TicketAccepted, PullRequestClosed, CancelRequested}),
-    Source.PEOPLE: frozenset({CancelRequested, RetryRequested}),
+    Source.PEOPLE: frozenset(
+        {CancelRequested, RetryRequested, SteerRequested, ApproveRequested, PauseRequested, ResumeRequested}
+    ),
     Source.ADMISSION: frozenset({SlotGranted}),
     Source.ATTEMPTS: frozenset(
         {
@@ -347,7 +404,7 @@ KINDS: dict[Source, frozenset[type]] = {
     ),
     Source.GATES: frozenset({Heartbeat, GatesStarted, GateFinished, GatesFinished, GatesFailed}),
     Source.PUBLISHER: frozenset({Heartbeat, PublishStarted, Published, PublishFailed, Withdrawn, StatusPosted}),
-    Source.SUPERVISOR: frozenset({StateChanged, SlotAsked, WithdrawOrdered, EventsMissing}),
+    Source.SUPERVISOR: frozenset({StateChanged, SlotAsked, WithdrawOrdered, Nudged, EventsMissing}),
 }
 
 

@@ -39,10 +39,67 @@ class CapSettings:
 
 @dataclass(frozen=True, slots=True)
 class SupervisionSettings:
-    """Seconds. ``lost_after``: silence that counts as death. ``claim_within``: for an attempt that nobody takes."""
+    """Seconds. ``lost_after``: silence of the guard that counts as death. ``claim_within``: for an attempt that nobody
+    takes. ``silence``: without any word of the agent (``model_silence`` while it waits for a model).
+
+    ``no_progress``: alive, but no new diff, test result or distinct call. ``between_rungs``: from one step of the
+    ladder to the next. ``backoff_first`` doubles up to ``backoff_most``.
+    """
 
     lost_after: float = 30.0
     claim_within: float = 300.0
+    silence: float = 120.0
+    model_silence: float = 600.0
+    no_progress: float = 480.0
+    between_rungs: float = 120.0
+    backoff_first: float = 30.0
+    backoff_most: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """``day_usd``: US dollars that this home may spend on models in one UTC day."""
+
+    day_usd: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """``default``: who works on a ticket that names nobody, for example ``anthropic``; empty: it must be named."""
+
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GithubSettings:
+    """``api_url`` and ``web_url`` of GitHub, or of a GitHub Enterprise Server."""
+
+    api_url: str = "https://api.github.com"
+    web_url: str = "https://github.com"
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSettings:
+    """Issues of ``repos`` (owner/name) that carry ``label`` become tickets.
+
+    ``poll_seconds``: between two looks at the forge. ``webhook_port``: loopback port that takes webhooks, 0 = none.
+    """
+
+    repos: tuple[str, ...] = ()
+    label: str = "fleet"
+    poll_seconds: float = 60.0
+    webhook_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """``otlp_endpoint``: where spans and metrics are sent (OTLP over HTTP), empty = nowhere.
+
+    ``metrics_port``: loopback port of the Prometheus page, 0 = none.
+    """
+
+    otlp_endpoint: str = ""
+    metrics_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +145,11 @@ class Settings:
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     home: HomeSettings = field(default_factory=HomeSettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    agents: AgentSettings = field(default_factory=AgentSettings)
+    github: GithubSettings = field(default_factory=GithubSettings)
+    intake: IntakeSettings = field(default_factory=IntakeSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Rounds:
         if name in SERVICES:
             return [pid for service, pid in self._fleet.services().items() if service == name]
         if name == "redis":
-            return [pid for pid, words in self._fleet.processes().items() if "redis.sock" in words]
+            return [pid for pid, words in self._fleet.processes().items() if "server.conf" in words]
         guards = children(self._fleet.services().get("attempts", 0))
         return guards if name == "guard" else [loop for guard in guards for loop in children(guard)[:1]]
 

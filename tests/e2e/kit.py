@@ -181,6 +181,7 @@ class Fleet:
             f"FLEET_HOME={self.home}\0".encode(),
             str(self.layout.runtime).encode(),
             str(self.layout.work).encode(),
+            str(self.layout.home / "redis").encode(),
         )
         first, last = self.layout.slot_gid(), self.layout.slot_gid() + 64
         own = {os.getpid(), *(one.pid for one in self.background)}

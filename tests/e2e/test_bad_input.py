@@ -227,13 +227,13 @@ def test_redis_killed_in_mid_run(repo: Path) -> None:
         running = fleet.start("run", "--json", "--repo", str(repo), *TITLE, "--agent", slow)
         assert running.stdout is not None
         next(line for line in running.stdout if '"AgentStarted"' in line)
-        (redis,) = (pid for pid, words in fleet.processes().items() if "redis.sock" in words)
+        (redis,) = (pid for pid, words in fleet.processes().items() if "server.conf" in words)
         os.kill(redis, signal.SIGKILL)
         rest = running.stdout.read()
         assert running.wait(60) == 0, (rest, running.communicate())
         assert json.loads(rest.splitlines()[-1])["state"] == "in_review"
         assert len(fleet.pulls("local/" + repo.name)) == 1
-        assert next(pid for pid, words in fleet.processes().items() if "redis.sock" in words) != redis
+        assert next(pid for pid, words in fleet.processes().items() if "server.conf" in words) != redis
 
 
 def test_another_version_is_running(repo: Path) -> None:

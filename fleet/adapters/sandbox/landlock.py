@@ -28,6 +28,9 @@ from fleet.core.sandbox import Ending, Enforced, SandboxResult, SandboxSpec, Tie
 
 # Runs the compiled launcher that the third descriptor holds.
 _START = "import marshal, sys; exec(marshal.loads(open(int(sys.argv[3]), 'rb').read()))"
+# The kernel counts every process of the person, and those come and go: without room for them a command would fail because
+# its owner opened a browser. What a command's own tree may hold is polled, and exact.
+_SHARED_UID_SLACK = 256
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _READABLE = (
     "/usr", *base.SYSTEM_FOLDERS, *base.ETC,
@@ -99,7 +102,7 @@ class LandlockSandbox:
         """What the launcher is told: words, environment, rules, filter, limits, identity."""
         writable = [str(path) for path in (spec.workspace, *spec.writable, temporary)]
         readable = [path for path in (*_READABLE, *map(str, spec.read_only)) if os.path.exists(path)]
-        tasks = spec.limits.processes + base.TASK_SLACK
+        tasks = spec.limits.processes + base.TASK_SLACK + (_SHARED_UID_SLACK if self._slot is None else 0)
         return {
             "argv": list(spec.argv),
             "env": base.environment(spec, home=str(temporary / "home"), temporary=str(temporary)),
