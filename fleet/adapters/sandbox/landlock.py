@@ -28,8 +28,8 @@ from fleet.core.sandbox import Ending, Enforced, SandboxResult, SandboxSpec, Tie
 
 # Runs the compiled launcher that the third descriptor holds.
 _START = "import marshal, sys; exec(marshal.loads(open(int(sys.argv[3]), 'rb').read()))"
-# The kernel counts every process of the person, and those come and go: without room for them a command would fail because
-# its owner opened a browser. What a command's own tree may hold is polled, and exact.
+# The kernel counts every process of the person, and those come and go: without room for them a command would fail
+# because its owner opened a browser. What a command's own tree may hold is polled, and exact.
 _SHARED_UID_SLACK = 256
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _READABLE = (
