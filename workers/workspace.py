@@ -28,6 +28,8 @@ _CONFIG = """[core]
 \temail = agent@localhost
 """
 _CHECKOUT_S = 900.0
+# Writing thousands of small files waits for the disk; git does it with a process per core above a hundred files.
+_EVERY_CORE = (("checkout.workers", "0"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def make(mirror: BareRepo, slot: Slot, base: str, base_sha: str, branch: str) ->
         ref = git_dir / "refs" / name
         ref.parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(f"{base_sha}\n")
-    git("read-tree", "--reset", "-u", checked(base_sha), cwd=folder, timeout=_CHECKOUT_S)
+    git("read-tree", "--reset", "-u", checked(base_sha), cwd=folder, timeout=_CHECKOUT_S, settings=_EVERY_CORE)
     files = len(git("ls-files", "-z", cwd=folder).stdout.split(b"\0")) - 1
     give(slot.folder, slot.uid, slot.gid)
     os.chmod(slot.folder, 0o700)
