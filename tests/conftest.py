@@ -11,7 +11,7 @@ import pytest
 PROGRAMS = Path(__file__).parent / "programs.txt"
 # Files go to the workers of bin/test in this order, longest first, so that no worker ends alone with a long one.
 LONG_FIRST = ("realdata", "e2e", "chaos", "scenarios", "gates", "publisher", "supervisor", "workers", "environments")
-NOT_WANTED = {"slow": "slow, and the run is --fast", "long": "the long form of another test: bin/test --long"}
+NOT_WANTED = "slow, and the run is --fast"
 ONLY_ROOT = "only root can try this: "
 
 
@@ -32,8 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files below the folders of LONG_FIRST first, in that order."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Puts the files below the folders of LONG_FIRST first, in that order.
+
+    The long forms run the same tests with more rounds; without --long they are not selected, which leaves nothing out.
+    """
+    long_forms = [item for item in items if item.get_closest_marker("long") and not config.getoption("--long")]
+    if long_forms:
+        config.hook.pytest_deselected(items=long_forms)
+        items[:] = [item for item in items if item not in long_forms]
     places = {folder: place for place, folder in enumerate(LONG_FIRST)}
     items.sort(key=lambda item: places.get(item.path.parent.name, len(places)))
 
@@ -49,9 +56,7 @@ def _own_git_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leaves a test out, or fails it under --nothing-left-out, when a program that it needs is missing."""
     if item.get_closest_marker("slow") and item.config.getoption("--fast"):
-        pytest.skip(NOT_WANTED["slow"])
-    if item.get_closest_marker("long") and not item.config.getoption("--long"):
-        pytest.skip(NOT_WANTED["long"])
+        pytest.skip(NOT_WANTED)
     for marker in item.iter_markers("root"):
         if os.geteuid() != 0:
             pytest.skip(ONLY_ROOT + marker.args[0])
@@ -76,7 +81,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Red, too, when an earlier check failed or when something was left out that must not be."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     reasons = {_reason(report) for report in reporter.stats.get("skipped", [])} if reporter else set()
-    lacking = {why for why in reasons - {*NOT_WANTED.values()} if not why.startswith(ONLY_ROOT)}
+    lacking = {why for why in reasons - {NOT_WANTED} if not why.startswith(ONLY_ROOT)}
     left_out = lacking and session.config.getoption("--nothing-left-out")
     if exitstatus == pytest.ExitCode.OK and (left_out or session.config.getoption("--failed-before")):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -91,9 +96,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("left out")
         for reason, tests in sorted(reasons.items()):
             terminalreporter.line(f"{len(tests):4} tests: {reason}")
-    slow = len(terminalreporter.stats.get("deselected", []))
-    if slow:
-        terminalreporter.line(f"{slow:4} tests were not selected")
+    others = len(terminalreporter.stats.get("deselected", []))
+    if others:
+        terminalreporter.line(f"{others:4} tests were not selected")
+    if not terminalreporter.config.getoption("--long"):
+        terminalreporter.line("the long forms of tests are a run of their own: bin/test --long")
     failed = terminalreporter.config.getoption("--failed-before")
     if failed:
         terminalreporter.section("failed before the tests")

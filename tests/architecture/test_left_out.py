@@ -84,10 +84,11 @@ def test_an_earlier_failure_makes_the_run_red(tmp_path: Path) -> None:
     assert "2 passed" in lines[-1]
 
 
-def test_the_long_form_is_named_and_left_out_unless_it_is_wanted(tmp_path: Path) -> None:
+def test_the_long_form_runs_only_when_it_is_wanted(tmp_path: Path) -> None:
     code, lines = run(tmp_path, "git", "--nothing-left-out", "test_forms.py")
     assert code == 0  # the machine lacks nothing
-    assert "   1 tests: the long form of another test: bin/test --long" in lines
+    assert "the long forms of tests are a run of their own: bin/test --long" in lines
+    assert "skipped" not in lines[-1]
     code, lines = run(tmp_path, "git", "--nothing-left-out", "--long", "test_forms.py")
     assert code == 0
     assert not any("--long" in line for line in lines)
