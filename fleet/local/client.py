@@ -82,6 +82,10 @@ class Client:
 
         ran = self.home.host_runs()
         state = self.home.host_state()
+        if ran and state is not None and state.by_hand:
+            raise UsageError(
+                "The services of this home were started one by one.", "Stop them where they were started (Ctrl-C)."
+            )
         if ran and state is not None:
             os.kill(state.pid, signal.SIGTERM)
             self._wait(lambda: not self.home.host_runs(), 60.0, "the host does not stop")
@@ -101,7 +105,7 @@ class Client:
         from fleet.adapters.launcher import LocalLauncher  # noqa: PLC0415
 
         state = self.home.host_state()
-        if state is not None and self.home.host_runs():
+        if state is not None and self.home.host_runs() and not state.by_hand:
             os.kill(state.pid, signal.SIGKILL)
         launcher = LocalLauncher(self.home.layout, self.wiring.clock)
         for live in launcher.live():

@@ -25,7 +25,7 @@ LEAST_FREE = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """What the running host wrote down. ``digest``: of the settings it was started with."""
+    """What the running host wrote down. ``by_hand``: somebody else starts the services one by one, and stops them."""
 
     pid: int
     version: str
@@ -33,6 +33,7 @@ class HostState:
     settings: Mapping[str, Any]
     store: str
     started_at: float
+    by_hand: bool = False
 
 
 class Home:
@@ -159,6 +160,11 @@ class Home:
 
     def write_services(self, pids: Mapping[str, int]) -> None:
         write_private(self.layout.runtime / "services.json", json.dumps(dict(pids)))
+
+    def add_service(self, name: str, pid: int) -> None:
+        """For a service that is started by hand, beside others."""
+        with self.locked("services"):
+            self.write_services({**self.service_pids(), name: pid})
 
     def service_pids(self) -> dict[str, int]:
         """The services that the host last said to be alive."""

@@ -207,6 +207,20 @@ def take_lock(path: Path) -> int | None:
     return fd
 
 
+def join(path: Path) -> int | None:
+    """A share of the host's lock, held until the process ends: for services that are started one by one.
+
+    None when a host has the lock. While anybody has a share, no host starts.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
 def anybody(path: Path) -> bool:
     """Whether some client holds its shared lock on ``path``."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

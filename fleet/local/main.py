@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -11,7 +12,7 @@ from fleet.adapters.sandbox import sweep
 from fleet.core.errors import FleetError, TemporaryError, UsageError
 from fleet.local import ports
 from fleet.local.home import Home, HostState, version
-from fleet.local.host import Host, anybody, note, settle_memory, take_lock
+from fleet.local.host import LOOK_EVERY, Host, anybody, join, note, settle_memory, take_lock
 from fleet.local.services import NAMES, services
 from fleet.local.wiring import Wiring
 
@@ -96,12 +97,26 @@ def run_service(home: Home, name: str) -> None:
     if name == "host":
         run_host(home)
         return
-    if home.host_runs():
-        raise UsageError("The fleet is already running in this home.", "Stop it with `fleet down` first.")
     if name not in NAMES:
         raise UsageError(f"There is no service {name}.", f"Services are {', '.join(NAMES)}.")
-    wiring = Wiring(home, home.settings())
-    wiring.open_store()
-    wiring.forge_url = f"http://127.0.0.1:{ports.shared(home, wiring.settings.home.forge_port)}"
+    if join(home.host_lock) is None:
+        raise UsageError("The fleet is already running in this home.", "Stop it with `fleet down` first.")
+    settings = home.settings()
+    wiring = Wiring(home, settings)
+    address = wiring.open_store()
+    wiring.forge_url = f"http://127.0.0.1:{ports.shared(home, settings.home.forge_port)}"
     wiring.tokens()
+    started = wiring.clock.now()
+    home.write_host_state(HostState(0, version(), wiring.forge_url, asdict(settings), str(address), started, True))
+    home.add_service(name, os.getpid())
+    if name == "supervisor":
+        # What a host does between its other duties. The supervisor forks nothing, so a thread does no harm there.
+        threading.Thread(target=_tend_for_ever, args=(wiring,), daemon=True).start()
     services(wiring)[name]()
+
+
+def _tend_for_ever(wiring: Wiring) -> None:
+    tend = _tend(wiring)
+    while True:
+        tend()
+        wiring.clock.sleep(LOOK_EVERY)
