@@ -226,6 +226,9 @@ def _merged(group: Any, values: Mapping[str, Any], layer: Layer, name: str) -> A
         if isinstance(value, int | float) and not 0 <= value < math.inf:
             line = layer.line_of(name, key)
             raise SettingsError(f"{layer.name}, line {line}: {name}.{key} = {value} is no amount.", "Write 0 or more.")
+    if name == "limits" and "usd" in values:
+        # Who names a dollar limit means it: what cannot be priced must not slip past it.
+        values = {"unknown_prices": False, **values}
     try:
         return msgspec.convert({**msgspec.to_builtins(group), **values}, type(group))
     except msgspec.ValidationError as error:

@@ -21,10 +21,16 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class TicketLimits:
-    """Hard limits of one ticket. Money in US dollars, time in seconds."""
+    """Hard limits of one ticket. Money in US dollars, time in seconds.
+
+    ``tokens``: of every kind, also read from a cache. ``unknown_prices``: whether a model without a known price may run
+    under the caps on tokens and calls alone; naming ``usd`` turns it off unless it is named, too.
+    """
 
     usd: float = 2.0
     model_calls: int = 100
+    tokens: int = 5_000_000
+    unknown_prices: bool = True
     attempt_seconds: float = 1800.0
     attempts: int = 3
     gate_rounds: int = 3

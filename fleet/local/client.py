@@ -19,6 +19,7 @@ from fleet.core.forge import Issue
 from fleet.core.settings import Layer, Settings, tighten
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
+from fleet.local import keys
 from fleet.local.home import Home, HostState, version
 from fleet.local.start import start_host
 from fleet.local.wiring import Wiring
@@ -48,6 +49,7 @@ class Client:
         Raises UsageError when another version runs, or when the host says why it cannot start.
         """
         self.home.make()
+        keys.keep(self.home)
         self._be_present()
         if not self.home.host_runs():
             self._say("starting the fleet")

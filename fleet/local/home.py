@@ -101,6 +101,10 @@ class Home:
         found: dict[str, str] = json.loads(path.read_text())
         return found
 
+    def gateway_key(self, ids: Ids) -> bytes:
+        """Makes the placeholder keys of attempts, and tells them from anything else."""
+        return self.secret("gateway", lambda: {"key": ids.token(32)})["key"].encode()
+
     def state_key(self, ids: Ids) -> bytes:
         """Seals status comments, so that a tampered one is noticed when the record is rebuilt from the forge."""
         return self.secret("state", lambda: {"key": ids.token(32)})["key"].encode()

@@ -23,14 +23,22 @@ from fleet.adapters.git import BareRepo
 from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher
 from fleet.adapters.ledger import RedisAttemptChannel
 from fleet.adapters.shard_store import ShardStore
+from fleet.adapters.spend import SpendBook
 from fleet.adapters.telemetry import configure_logging, register_secret
 from fleet.core.ticket import Ticket
 from fleet.forge.server import serve as serve_forge
+from fleet.gateway.app import Patience
+from fleet.gateway.books import Books
+from fleet.gateway.server import SOCKET as GATEWAY_SOCKET
+from fleet.gateway.server import price_table
+from fleet.gateway.server import serve as serve_gateway
 from fleet.intake.sweep import Sweep
+from fleet.local import keys
 from fleet.local.gating import gate_runner
 from fleet.local.wiring import CeleryWaker, Wiring, host_name
 from fleet.publisher.service import Publisher, Remote
 from fleet.publisher.tasks import PublisherTasks
+from fleet.rehearsal.server import serve as serve_rehearsal
 from supervisor.admission import Caps
 from supervisor.policy import Policy
 from supervisor.service import Supervisor
@@ -41,13 +49,15 @@ from workers.loop import Tools
 from workers.tasks import AgentTasks
 
 Service = Callable[[], None]
-NAMES = ("forge", "intake", "supervisor", "attempts", "agents", "gates", "publisher")
+NAMES = ("forge", "gateway", "rehearsal", "intake", "supervisor", "attempts", "agents", "gates", "publisher")
 
 
 def services(wiring: Wiring) -> Mapping[str, Service]:
     """Every service of a home by name, in the order in which they are started."""
     table = {
         "forge": forge,
+        "gateway": gateway,
+        "rehearsal": rehearsal,
         "intake": intake,
         "supervisor": supervisor,
         "attempts": attempts,
@@ -75,6 +85,30 @@ def forge(wiring: Wiring) -> None:
     """The local forge on its loopback port."""
     port = int(wiring.forge_url.rpartition(":")[2])
     serve_forge(wiring.layout.forge, port, wiring.layout.runtime / "forge.url")
+
+
+def gateway(wiring: Wiring) -> None:
+    """The model gateway: the only reader of the real keys."""
+    home, settings = wiring.home, wiring.settings
+    for secret in keys.secrets(home):
+        register_secret(secret)
+    client = wiring.client(Role.GATEWAY)
+    books = Books(
+        SpendBook(client),
+        wiring.ledger(Role.GATEWAY).view,
+        price_table(wiring.layout.home),
+        lambda: keys.upstreams(home),
+        home.gateway_key(wiring.ids),
+        settings.budget.day_usd,
+        wiring.clock,
+        wiring.ids,
+    )
+    serve_gateway(books, wiring.layout.runtime / GATEWAY_SOCKET, Patience(head=settings.supervision.model_silence))
+
+
+def rehearsal(wiring: Wiring) -> None:
+    """The scripted model, for rehearsals and the demo: no key, no network."""
+    serve_rehearsal(wiring.layout.runtime / keys.REHEARSAL_SOCKET)
 
 
 def intake(wiring: Wiring) -> None:

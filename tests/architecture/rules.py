@@ -28,6 +28,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "flower": ("fleet/adapters/flower_auth.py",),
     "fsspec": ("fleet/adapters/",),
     "git": ("fleet/adapters/",),
+    "httpx2": ("fleet/gateway/app.py", "workers/agents/"),
     "github": ("fleet/adapters/",),
     "jinja2": PAGES,
     "kombu": ("fleet/adapters/celery_app.py",),

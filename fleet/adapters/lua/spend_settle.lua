@@ -1,0 +1,18 @@
+-- Replaces a reservation by what the call really used. Settling twice changes nothing.
+-- KEYS[1] = the ticket's hash, KEYS[2] = the day's hash, KEYS[3] = hash of open reservations
+-- ARGV = id, attempt, reserved micros, held tokens, micros, input, output, cached, "1" when the price is unknown
+if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then return 0 end
+local reserved, used = tonumber(ARGV[3]), tonumber(ARGV[6]) + tonumber(ARGV[7]) + tonumber(ARGV[8])
+for _, prefix in ipairs({'', ARGV[2] .. ':'}) do
+  redis.call('HINCRBY', KEYS[1], prefix .. 'reserved', -reserved)
+  redis.call('HINCRBY', KEYS[1], prefix .. 'micros', ARGV[5])
+  redis.call('HINCRBY', KEYS[1], prefix .. 'input', ARGV[6])
+  redis.call('HINCRBY', KEYS[1], prefix .. 'output', ARGV[7])
+  redis.call('HINCRBY', KEYS[1], prefix .. 'cached', ARGV[8])
+  redis.call('HINCRBY', KEYS[1], prefix .. 'unknown', ARGV[9])
+end
+redis.call('HINCRBY', KEYS[1], 'held', -tonumber(ARGV[4]))
+redis.call('HINCRBY', KEYS[1], 'tokens', used)
+redis.call('HINCRBY', KEYS[2], 'reserved', -reserved)
+redis.call('HINCRBY', KEYS[2], 'micros', ARGV[5])
+return 1

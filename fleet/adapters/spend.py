@@ -1,0 +1,109 @@
+"""The book of what models cost, in the ledger's store; written by the gateway alone (``fleet:{spend}:…``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fleet.adapters import keys
+from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
+from fleet.core.codec import encode
+from fleet.core.errors import TemporaryError
+from fleet.core.spend import Caps, Refusal, Reservation, Spent, Usage
+
+_ENTITY = "spend"
+# A day's sums are looked at by people for a while; the limit only needs today's.
+_DAY_KEPT_S = 90 * 86_400
+_REFUSALS = {
+    "calls": Refusal.CALLS,
+    "tokens": Refusal.TOKENS,
+    "budget": Refusal.BUDGET,
+    "day": Refusal.DAY,
+}
+
+
+class SpendBook:
+    """Every write is one Lua function, so concurrent calls never pass a limit together. Raises TemporaryError."""
+
+    def __init__(self, client: FleetRedis) -> None:
+        self._redis = client
+        self._reserve = client.register_script(load_lua("spend_reserve"))
+        self._settle = client.register_script(load_lua("spend_settle"))
+
+    def reserve(self, wanted: Reservation, caps: Caps) -> Refusal | None:
+        """None: set aside, and on disk. A call that was refused must not be made."""
+        args = [
+            wanted.id, wanted.attempt, wanted.micros, wanted.tokens,
+            caps.ticket_micros, caps.calls, caps.tokens, caps.day_micros, encode(wanted),
+        ]  # fmt: skip
+        answer = self._ask(self._reserve, keys=self._keys(wanted), args=args)
+        if answer:
+            return _REFUSALS[answer.decode()]
+        self._ask(self._redis.expire, self._keys(wanted)[1], _DAY_KEPT_S)
+        self._ask(wait_aof, self._redis)
+        return None
+
+    def settle(self, reserved: Reservation, micros: int, usage: Usage) -> None:
+        """What the call used; the reservation is gone. Idempotent."""
+        input_tokens = usage.input_tokens + usage.written_tokens
+        args = [
+            reserved.id, reserved.attempt, reserved.micros, reserved.tokens, micros,
+            input_tokens, usage.output_tokens, usage.cached_tokens, 0 if reserved.priced else 1,
+        ]  # fmt: skip
+        self._ask(self._settle, keys=self._keys(reserved), args=args)
+
+    def ticket(self, ticket: str) -> Spent:
+        return self._spent(ticket, "")
+
+    def attempt(self, ticket: str, attempt: int) -> Spent:
+        return self._spent(ticket, f"{attempt}:")
+
+    def day(self, day: str) -> Spent:
+        """``day`` as YYYY-MM-DD, UTC."""
+        row = self._ask(self._redis.hgetall, keys.of(_ENTITY, "day", day))
+        return _read(row, "")
+
+    # --- providers that asked for a pause ----------------------------------------------------------------------------
+    def park(self, provider: str, seconds: float) -> None:
+        """Nobody calls ``provider`` for ``seconds``; a longer pause that was there stays."""
+        name = keys.of(_ENTITY, "parked", provider)
+        wanted = max(1, int(seconds * 1000))
+        if self._ask(self._redis.pttl, name) < wanted:
+            self._ask(self._redis.set, name, b"1", px=wanted)
+
+    def parked(self, provider: str) -> float:
+        """Seconds until ``provider`` may be called again; 0 when it may."""
+        left = self._ask(self._redis.pttl, keys.of(_ENTITY, "parked", provider))
+        return max(0.0, float(left) / 1000)
+
+    def _spent(self, ticket: str, prefix: str) -> Spent:
+        return _read(self._ask(self._redis.hgetall, keys.of(_ENTITY, "ticket", ticket)), prefix)
+
+    def _keys(self, reservation: Reservation) -> list[str]:
+        return [
+            keys.of(_ENTITY, "ticket", reservation.ticket),
+            keys.of(_ENTITY, "day", reservation.day),
+            keys.of(_ENTITY, "open"),
+        ]
+
+    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:
+            if is_connection_error(error):
+                raise TemporaryError("The ledger is away.", "Nothing was spent; try again soon.") from error
+            raise
+
+
+def _read(row: dict[bytes, bytes], prefix: str) -> Spent:
+    def number(name: str) -> int:
+        return int(row.get(f"{prefix}{name}".encode(), b"0"))
+
+    return Spent(
+        micros=number("micros"),
+        reserved=number("reserved"),
+        input_tokens=number("input"),
+        output_tokens=number("output"),
+        cached_tokens=number("cached"),
+        calls=number("calls"),
+        unknown=number("unknown"),
+    )

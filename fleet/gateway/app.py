@@ -1,0 +1,251 @@
+"""The gateway over HTTP: takes a placeholder key, passes the call on with the real one, counts what comes back.
+
+What is streamed is passed on as it comes. A call ends in exactly one settling, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route as Path
+
+from fleet.core.errors import TemporaryError, UsageError
+from fleet.core.spend import Refusal, Usage
+from fleet.gateway.books import Books, Granted, Refused
+from fleet.gateway.wire import Api, Call, Route, StreamReader, error_body, read_call, refusal_status, route, usage_of
+
+MOST_REQUEST = 8 * 2**20
+MOST_ANSWER = 32 * 2**20
+_CONNECT_S = 10.0
+# A provider that says nothing about how long is asked again after this; one that says less is believed.
+_PARK_S = 30.0
+_LONGEST_PARK_S = 3600.0
+_PASSED_BACK = ("content-type", "retry-after", "request-id", "x-request-id", "anthropic-version")
+_PASSED_ON = ("anthropic-version", "anthropic-beta", "content-type", "accept")
+_BUSY = frozenset({429, 529})
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: until the answer's head, and between two pieces of its body."""
+
+    head: float = 600.0
+    piece: float = 300.0
+
+
+class Gateway:
+    """One per process. ``rehearsal_headers``: only the scripted model is told who asks."""
+
+    def __init__(self, books: Books, patience: Patience) -> None:
+        self._books = books
+        self._patience = patience
+        self._clients: dict[str, httpx2.AsyncClient] = {}
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Path("/spend", self._spend, methods=["GET"]),
+                Path("/{path:path}", self._call, methods=["POST"]),
+            ]
+        )
+
+    # --- requests --------------------------------------------------------------------------------------------------
+    async def _spend(self, request: Request) -> Response:
+        who = self._books.who(_key(request))
+        if who is None:
+            return JSONResponse({"error": "unknown key"}, 401)
+        try:
+            return JSONResponse(await run_in_threadpool(self._books.spent, *who))
+        except TemporaryError as error:
+            return JSONResponse({"error": str(error)}, 503)
+
+    async def _call(self, request: Request) -> Response:
+        to = route(request.url.path)
+        if to is None:
+            return JSONResponse({"error": {"type": "not_found_error", "message": "There is no such path."}}, 404)
+        who = self._books.who(_key(request))
+        if who is None:
+            return _refuse(to.api, Refused(Refusal.NO_KEY, "This key is none of this fleet's."))
+        body = await _bounded(request)
+        if body is None:
+            return _refuse(to.api, Refused(Refusal.BYTES, f"A call may have {MOST_REQUEST // 2**20} MiB."))
+        try:
+            call = read_call(to.api, body)
+            granted = await run_in_threadpool(self._books.grant, *who, to.provider, call)
+        except UsageError as error:
+            return JSONResponse(error_body(to.api, 400, str(error)), 400)
+        except TemporaryError as error:
+            return JSONResponse(error_body(to.api, 503, str(error)), 503)
+        if isinstance(granted, Refused):
+            return _refuse(to.api, granted)
+        return await self._pass_on(request, to, call, granted)
+
+    async def _pass_on(self, request: Request, to: Route, call: Call, granted: Granted) -> Response:
+        """From here on the reservation is settled exactly once."""
+        settling = _Settling(self._books, granted)
+        try:
+            answer = await self._ask(request, to, call, granted)
+        except httpx2.HTTPError as error:
+            # It may have been read and even answered: its input counts.
+            await settling.done(Usage(input_tokens=-(-len(call.body) // 4)) if _sent(error) else Usage())
+            what = "did not answer in time" if isinstance(error, httpx2.TimeoutException) else "cannot be reached"
+            message = f"{to.provider} {what} ({type(error).__name__})."
+            return JSONResponse(error_body(to.api, 502, message), 502)
+        except BaseException:
+            await settling.done(Usage(input_tokens=-(-len(call.body) // 4)))
+            raise
+        headers = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
+        if answer.status_code in _BUSY:
+            pause = min(_LONGEST_PARK_S, _retry_after(answer.headers) or _PARK_S)
+            await run_in_threadpool(self._books.park, to.provider, pause)
+            headers["retry-after"] = str(round(pause))
+        if answer.status_code >= 400:
+            text = await _rest(answer)
+            await settling.done(Usage())
+            return Response(text or b"", answer.status_code, headers)
+        if call.stream:
+            return StreamingResponse(_stream(answer, to.api, settling), answer.status_code, headers)
+        return await _whole(answer, to.api, settling, headers)
+
+    async def _ask(self, request: Request, to: Route, call: Call, granted: Granted) -> httpx2.Response:
+        headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+        # What comes must be readable here, so it comes uncompressed.
+        headers["accept-encoding"] = "identity"
+        upstream = granted.upstream
+        if to.provider == "rehearsal":
+            headers["x-fleet-ticket"] = granted.reservation.ticket
+            headers["x-fleet-attempt"] = str(granted.reservation.attempt)
+        elif to.api is Api.MESSAGES:
+            headers["x-api-key"] = upstream.key
+        else:
+            headers["authorization"] = f"Bearer {upstream.key}"
+        client = self._client(upstream.socket)
+        url = f"{upstream.base_url.rstrip('/')}/{to.upstream}"
+        asked = client.build_request("POST", url, content=call.body, headers=headers)
+        return await client.send(asked, stream=True)
+
+    def _client(self, socket: str) -> httpx2.AsyncClient:
+        if socket not in self._clients:
+            transport = httpx2.AsyncHTTPTransport(uds=socket) if socket else None
+            timeout = httpx2.Timeout(self._patience.head, connect=_CONNECT_S)
+            self._clients[socket] = httpx2.AsyncClient(
+                transport=transport, timeout=timeout, follow_redirects=False, trust_env=not socket
+            )
+        return self._clients[socket]
+
+
+class _Settling:
+    """Settles once. The store may be away: then the reservation stands, which counts more than was used."""
+
+    def __init__(self, books: Books, granted: Granted) -> None:
+        self._books = books
+        self._granted = granted
+        self._open = True
+
+    async def done(self, usage: Usage) -> None:
+        if self._open:
+            self._open = False
+            with suppress(TemporaryError):
+                await run_in_threadpool(self._books.settle, self._granted, usage)
+
+    def done_now(self, usage: Usage) -> None:
+        """For the end of a cancelled stream, where nothing can be awaited any more."""
+        if self._open:
+            self._open = False
+            with suppress(TemporaryError):
+                self._books.settle(self._granted, usage)
+
+
+async def _stream(answer: httpx2.Response, api: Api, settling: _Settling) -> AsyncIterator[bytes]:
+    reader, size = StreamReader(api), 0
+    try:
+        async for chunk in answer.aiter_raw():
+            reader.feed(chunk)
+            size += len(chunk)
+            if size > MOST_ANSWER:
+                break
+            yield chunk
+        # Settled before the caller sees the end: who asks for the sum afterwards finds this call in it.
+        await settling.done(reader.settled())
+    except httpx2.HTTPError:
+        await settling.done(reader.settled())
+        raise
+    finally:
+        settling.done_now(reader.settled())
+        with suppress(Exception):
+            await answer.aclose()
+
+
+async def _whole(answer: httpx2.Response, api: Api, settling: _Settling, headers: Mapping[str, str]) -> Response:
+    try:
+        text = await _rest(answer)
+    except httpx2.HTTPError as error:
+        await settling.done(Usage())
+        return JSONResponse(error_body(api, 502, f"The answer was cut off ({type(error).__name__})."), 502)
+    usage = Usage()
+    if text is not None:
+        with suppress(ValueError):
+            usage = usage_of(api, json.loads(text))
+        usage = usage.most(Usage(output_tokens=0 if usage.total else len(text) // 3))
+    await settling.done(usage)
+    if text is None:
+        return _refuse(api, Refused(Refusal.BYTES, f"An answer may have {MOST_ANSWER // 2**20} MiB."))
+    return Response(text, answer.status_code, dict(headers))
+
+
+async def _rest(answer: httpx2.Response) -> bytes | None:
+    """The body, or None when it is too long."""
+    parts, size = [], 0
+    try:
+        async for chunk in answer.aiter_raw():
+            size += len(chunk)
+            if size > MOST_ANSWER:
+                return None
+            parts.append(chunk)
+    finally:
+        await answer.aclose()
+    return b"".join(parts)
+
+
+async def _bounded(request: Request) -> bytes | None:
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MOST_REQUEST:
+            return None
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _key(request: Request) -> str:
+    given = request.headers.get("x-api-key") or request.headers.get("authorization", "")
+    return given.removeprefix("Bearer ").strip()
+
+
+def _refuse(api: Api, refused: Refused) -> Response:
+    status = refusal_status(refused.refusal)
+    headers = {"x-fleet-refused": refused.refusal.value}
+    if refused.retry_after:
+        headers["retry-after"] = str(max(1, round(refused.retry_after)))
+    return JSONResponse(error_body(api, status, refused.message), status, headers)
+
+
+def _retry_after(headers: httpx2.Headers) -> float:
+    """Seconds; 0 when none are named (a date is none: the clocks need not agree)."""
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:
+        return 0.0
+
+
+def _sent(error: httpx2.HTTPError) -> bool:
+    """Whether the call may have reached the provider."""
+    return not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
