@@ -23,6 +23,7 @@ from fleet.core.events import (
     GatesFinished,
     GatesStarted,
     Heartbeat,
+    ModelAsked,
     Note,
     Nudged,
     PauseRequested,
@@ -108,6 +109,7 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             AttemptStarted()
             | WorkspaceReady()
             | AgentStarted()
+            | ModelAsked()
             | TurnFinished()
             | ToolStarted()
             | ToolFinished()
@@ -140,6 +142,8 @@ def _attempt(view: TicketView, event: Envelope) -> TicketView:
             return replace(view, base_sha=base, activity=f"workspace of {files} files ready")
         case AgentStarted(agent=agent, tier=tier):
             return replace(view, tier=tier, activity=f"{agent} started")
+        case ModelAsked(model=model):
+            return replace(view, activity=f"asks {model}")
         case TurnFinished(turn=turn, cost=cost):
             return replace(view, cost=view.cost + cost, activity=f"turn {turn} finished")
         case ToolStarted(summary=summary):

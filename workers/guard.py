@@ -142,7 +142,7 @@ class Guard:
     def _watch(self, view: TicketView, slot: Slot, voice: Voice) -> str:
         """Forks the loop, follows it to its end, makes sure of that end, and says how it ended."""
         deadline = self._clock.monotonic() + view.ticket.limits.attempt_seconds
-        assignment = Assignment(view.ticket, self._attempt, view.digest, slot, deadline)
+        assignment = Assignment(view.ticket, self._attempt, view.digest, slot, deadline, view.repair)
         ours, theirs = pair()
         me = os.getpid()
 

@@ -25,6 +25,7 @@ from fleet.core.events import (
     Envelope,
     EventData,
     FilesTouched,
+    Note,
     Source,
     WorkspaceReady,
 )
@@ -35,14 +36,18 @@ from fleet.core.ticket import Ticket
 from workers import handover, workspace
 from workers.agents import Agent, Job
 from workers.link import Link
-from workers.outcome import failed, failure_of
+from workers.outcome import clean, failed, failure_of
 
 _MOST_PATHS = 20
+_MOST_GUIDE = 32_768
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The collaborators of an attempt; the entry point makes them once, before any attempt is forked."""
+    """The collaborators of an attempt; the entry point makes them once, before any attempt is forked.
+
+    ``gateway``: socket of the model gateway; ``attempt_key`` makes the placeholder of (ticket, attempt).
+    """
 
     mirrors: Mirrors
     environments: Environments
@@ -50,17 +55,23 @@ class Tools:
     artifacts: Artifacts
     backend: Callable[[str], Agent]
     clock: Clock
+    gateway: Path = Path("/nonexistent")
+    attempt_key: Callable[[str, int], str] = lambda ticket, attempt: ""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What to do where. ``digest``: why the attempt before this one failed. ``deadline`` on the monotonic clock."""
+    """What to do where. ``digest``: why the attempt before this one failed. ``deadline`` on the monotonic clock.
+
+    ``repair``: the attempt whose change is to be mended, 0 for none.
+    """
 
     ticket: Ticket
     attempt: int
     digest: str
     slot: Slot
     deadline: float
+    repair: int = 0
 
 
 class Loop:
@@ -89,7 +100,7 @@ class Loop:
         mirror, copy, prepared = self._prepare(ticket)
         sandbox = self._tools.open_sandbox(self._task.slot)
         self._say(AgentStarted(ticket.agent, sandbox.tier.value))
-        outcome = self._drive(agent, self._job(copy, prepared, sandbox))
+        outcome = self._drive(agent, self._job(mirror, copy, prepared, sandbox))
         crash_here("attempt.agent_finished")
         if outcome is not None:
             return outcome
@@ -109,14 +120,17 @@ class Loop:
         base_sha = mirror.rev(f"refs/heads/{ticket.base}")
         if base_sha is None:
             raise ParkError("config", f"{ticket.repo} has no branch {ticket.base}.", "Choose another base branch.")
-        copy = workspace.make(mirror, self._task.slot, ticket.base, base_sha, ticket.branch)
+        change = self._change_to_mend()
+        copy = workspace.make(mirror, self._task.slot, ticket.base, base_sha, ticket.branch, change)
+        if change is not None and not copy.resumed:
+            self._say(Note("The earlier change conflicts with the base branch, so this attempt starts anew."))
         crash_here("attempt.workspace_made")
         prepared = self._tools.environments.prepare(mirror.path, base_sha)
         seconds = round(clock.monotonic() - fetched, 3)
         self._say(WorkspaceReady(base_sha, copy.files, seconds, round(fetched - begun, 3), prepared.description))
         return mirror, copy, prepared
 
-    def _job(self, copy: workspace.Workspace, prepared: Prepared, sandbox: Sandbox) -> Job:
+    def _job(self, mirror: BareRepo, copy: workspace.Workspace, prepared: Prepared, sandbox: Sandbox) -> Job:
         clock = self._tools.clock
         left = max(1.0, self._task.deadline - clock.monotonic())
         return Job(
@@ -130,7 +144,30 @@ class Loop:
             limits=Limits(seconds=left),
             clock=clock,
             poll=self._poll,
+            gateway=self._tools.gateway,
+            key=self._tools.attempt_key(self._task.ticket.id, self._task.attempt),
+            guide=self._guide(mirror, copy.base_sha),
+            resumed=copy.resumed,
+            left=lambda: max(1.0, self._task.deadline - clock.monotonic()),
         )
+
+    def _guide(self, mirror: BareRepo, base_sha: str) -> str:
+        """AGENTS.md of the base: what people of the repository tell agents. The agent's own copy is never read."""
+        raw = mirror.read(base_sha, "AGENTS.md", _MOST_GUIDE)
+        return clean(raw.decode("utf-8", "replace")) if raw else ""
+
+    def _change_to_mend(self) -> workspace.Change | None:
+        """What the attempt before this one handed over, when its gates were red."""
+        if not self._task.repair:
+            return None
+        name = f"tickets/{self._task.ticket.id}/{self._task.repair}"
+        told, bundle = (
+            self._tools.artifacts.get(f"{name}/change.json"),
+            self._tools.artifacts.path(f"{name}/change.bundle"),
+        )
+        if told is None or bundle is None:
+            return None
+        return workspace.Change(bundle, decode(told, ChangeReady).commit)
 
     def _drive(self, agent: Agent, job: Job) -> AttemptFailed | None:
         self._agent = agent
@@ -171,7 +208,7 @@ class Loop:
                 continue
             if self._agent is None:
                 continue
-            if command.kind in (CommandKind.CANCEL, CommandKind.CHECKPOINT, CommandKind.INTERRUPT):
+            if command.kind in (CommandKind.CANCEL, CommandKind.CHECKPOINT):
                 self._agent.stop()
             else:
                 self._agent.tell(command)

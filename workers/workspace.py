@@ -40,12 +40,24 @@ class Workspace:
     mirror: Path
     base_sha: str
     files: int
+    resumed: bool = False
 
 
-def make(mirror: BareRepo, slot: Slot, base: str, base_sha: str, branch: str) -> Workspace:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an earlier attempt handed over: a bundle with ``commit``."""
+
+    bundle: Path
+    commit: str
+
+
+def make(
+    mirror: BareRepo, slot: Slot, base: str, base_sha: str, branch: str, change: Change | None = None
+) -> Workspace:
     """Checks ``base_sha`` out on ``branch`` in the slot's folder and hands it to the slot's user.
 
-    The same as ``git clone --shared --no-checkout`` and a checkout, without copying the mirror's refs.
+    The same as ``git clone --shared --no-checkout`` and a checkout, without copying the mirror's refs. ``change``: the
+    change of an earlier attempt, which lies on top, not committed, unless it conflicts with what base is now.
     """
     folder = slot.folder / "workspace"
     git_dir = folder / ".git"
@@ -65,7 +77,20 @@ def make(mirror: BareRepo, slot: Slot, base: str, base_sha: str, branch: str) ->
         ref.parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(f"{base_sha}\n")
     git("read-tree", "--reset", "-u", checked(base_sha), cwd=folder, timeout=_CHECKOUT_S, settings=_EVERY_CORE)
+    resumed = change is not None and _lay(folder, base_sha, change)
     files = len(git("ls-files", "-z", cwd=folder).stdout.split(b"\0")) - 1
     give(slot.folder, slot.uid, slot.gid)
     os.chmod(slot.folder, 0o700)
-    return Workspace(folder, mirror.path, base_sha, files)
+    return Workspace(folder, mirror.path, base_sha, files, resumed)
+
+
+def _lay(folder: Path, base_sha: str, change: Change) -> bool:
+    """Puts the change's files over the checkout; the index stays base's, so that ``git diff`` shows the change."""
+    git("bundle", "unbundle", os.fspath(change.bundle), cwd=folder, timeout=_CHECKOUT_S)
+    merged = git("merge-tree", "--write-tree", checked(base_sha), checked(change.commit), cwd=folder, check=False)
+    if merged.returncode != 0:
+        return False
+    tree = merged.stdout.split()[0].decode()
+    git("read-tree", "--reset", "-u", checked(tree), cwd=folder, timeout=_CHECKOUT_S, settings=_EVERY_CORE)
+    git("read-tree", checked(base_sha), cwd=folder, timeout=_CHECKOUT_S)
+    return True

@@ -41,6 +41,13 @@ class AgentStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelAsked:
+    """A model was asked, and answers in its own time: silence is now judged by another measure."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class TurnFinished:
     turn: int
     cost: Cost

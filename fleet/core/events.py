@@ -18,6 +18,7 @@ from fleet.core.attempt_events import (
     CommandSeen,
     FilesTouched,
     Heartbeat,
+    ModelAsked,
     Note,
     ToolFinished,
     ToolStarted,
@@ -39,6 +40,7 @@ __all__ = [
     "CommandSeen",
     "FilesTouched",
     "Heartbeat",
+    "ModelAsked",
     "Note",
     "ToolFinished",
     "ToolStarted",
@@ -280,6 +282,7 @@ EventData = (
     | AttemptStarted
     | WorkspaceReady
     | AgentStarted
+    | ModelAsked
     | TurnFinished
     | ToolStarted
     | ToolFinished
@@ -317,6 +320,7 @@ KINDS: dict[Source, frozenset[type]] = {
             AttemptStarted,
             WorkspaceReady,
             AgentStarted,
+            ModelAsked,
             TurnFinished,
             ToolStarted,
             ToolFinished,

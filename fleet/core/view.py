@@ -57,7 +57,8 @@ class TicketView:
     ``attempt`` is the number of the newest attempt ordered (0: none yet); ``seq`` the last folded event of it.
     ``round`` is the gate round of this attempt, ``turn`` counts re-orders of the current state's effect after a
     loss. ``asked`` is the attempt for which admission was asked last; ``slot`` the one that holds a place (0: none).
-    ``failures`` are (cause, count) pairs. ``digest`` is what the next attempt is told about the last failure.
+    ``failures`` are (cause, count) pairs. ``digest`` is what the next attempt is told about the last failure,
+    and ``repair`` the attempt whose change it is to mend (0: none).
     """
 
     ticket: Ticket
@@ -84,6 +85,7 @@ class TicketView:
     withdraw: int = -1
     failures: tuple[tuple[str, int], ...] = ()
     digest: str = ""
+    repair: int = 0
     cost: Cost = field(default_factory=Cost)
     cancel: str = ""
     missing_from: int = 0

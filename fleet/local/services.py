@@ -25,6 +25,7 @@ from fleet.adapters.ledger import RedisAttemptChannel
 from fleet.adapters.shard_store import ShardStore
 from fleet.adapters.spend import SpendBook
 from fleet.adapters.telemetry import configure_logging, register_secret
+from fleet.core.spend import attempt_key
 from fleet.core.ticket import Ticket
 from fleet.forge.server import serve as serve_forge
 from fleet.gateway.app import Patience
@@ -44,6 +45,7 @@ from supervisor.policy import Policy
 from supervisor.service import Supervisor
 from workers import host as attempt_host
 from workers.agents import backend_for
+from workers.agents import warm as warm_agents
 from workers.guard import Guard, Post
 from workers.loop import Tools
 from workers.tasks import AgentTasks
@@ -134,10 +136,19 @@ def supervisor(wiring: Wiring) -> None:
 
 def attempts(wiring: Wiring) -> None:
     """The attempt host: warmed once, forks a guard per attempt."""
+    secret = wiring.home.gateway_key(wiring.ids)
     tools = Tools(
-        wiring.mirrors(), wiring.environments, wiring.open_sandbox, wiring.artifacts, backend_for, wiring.clock
+        wiring.mirrors(),
+        wiring.environments,
+        wiring.open_sandbox,
+        wiring.artifacts,
+        backend_for,
+        wiring.clock,
+        wiring.layout.runtime / GATEWAY_SOCKET,
+        lambda ticket, attempt: attempt_key(secret, ticket, attempt),
     )
     wiring.environments.warm()
+    warm_agents()
     incarnation = wiring.ledger(Role.ATTEMPT).incarnation()
 
     def run_attempt(ticket: str, attempt: int) -> None:

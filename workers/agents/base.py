@@ -21,7 +21,9 @@ class Job:
 
     ``read_only``: folders that its commands must see besides the workspace and the environment (the mirror).
     ``poll``: to be called at least every second; commands arrive through it, at ``tell`` and ``stop``.
-    ``limits.seconds`` is what is left of the attempt's time.
+    ``limits.seconds`` is what is left of the attempt's time; ``left`` tells it anew. ``gateway`` is the socket of the
+    model gateway and ``key`` this attempt's placeholder. ``guide``: AGENTS.md of the base. ``resumed``: the working
+    copy holds the change of the attempt before.
     """
 
     ticket: Ticket
@@ -34,6 +36,11 @@ class Job:
     limits: Limits
     clock: Clock
     poll: Callable[[], None]
+    gateway: Path = Path("/nonexistent")
+    key: str = ""
+    guide: str = ""
+    resumed: bool = False
+    left: Callable[[], float] = lambda: 1800.0
 
 
 class Agent(Protocol):
@@ -46,7 +53,7 @@ class Agent(Protocol):
         ...
 
     def tell(self, command: Command) -> None:
-        """A nudge or a steer. An agent that cannot listen ignores it."""
+        """A nudge, a steer or an interruption. An agent that cannot listen ignores it."""
         ...
 
     def stop(self) -> None:
