@@ -6,7 +6,7 @@ The caller folds the event and asks again until there is nothing left to decide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from fleet.core.codec import encode
@@ -14,17 +14,22 @@ from fleet.core.commands import Command, CommandKind
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.events import (
     AttemptFailed,
+    Nudged,
     PublishProblem,
+    Rung,
     SlotAsked,
     StateChanged,
+    SteersTold,
     WithdrawOrdered,
 )
 from fleet.core.retry import FailureClass, backoff
 from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
 from supervisor.policy import Policy
+from supervisor.stall import Quiet, next_rung
 
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
+_CAN_PAUSE = frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.GATING, State.BACKING_OFF})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class Moment:
     silent: float = 0.0
     unclaimed: float = 0.0
     jitter: float = 0.5
+    quiet: Quiet = field(default_factory=Quiet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    event: StateChanged | SlotAsked | WithdrawOrdered
+    event: StateChanged | SlotAsked | WithdrawOrdered | Nudged | SteersTold
     orders: tuple[Order, ...] = ()
 
 
@@ -57,6 +63,8 @@ def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     """The next decision, or None when the ticket waits for something outside."""
     if view.cancel and not view.state.terminal:
         return _cancel(view)
+    if view.news.pause_by and view.state in _CAN_PAUSE:
+        return _pause(view)
     match view.state:
         case State.QUEUED:
             return _queued(view)
@@ -73,11 +81,9 @@ def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
                 return Decision(StateChanged(State.QUEUED, Reason.RETRY_DUE))
             return _asked_again(view)
         case State.PARKED | State.REJECTED | State.ESCALATED:
-            return _asked_again(view)
-        case State.CANCELLED:
+            return _parked(view) or _asked_again(view)
+        case State.CANCELLED | State.MERGED | State.CLOSED:
             return _cancelled(view)
-        case State.MERGED | State.CLOSED:
-            return None
         case _ as never:
             assert_never(never)
 
@@ -113,18 +119,53 @@ def _at_work(view: TicketView, moment: Moment, policy: Policy) -> Decision | Non
         return Decision(StateChanged(State.RUNNING, Reason.CLAIMED, attempt=view.attempt))
     if view.state is State.STARTING and moment.unclaimed > policy.claim_within:
         detail = "No worker took the attempt; is one running?"
-        until = moment.now + backoff(view.hand_backs + 1, moment.jitter)
+        until = moment.now + _wait(policy, view.hand_backs + 1, moment)
         event = StateChanged(State.BACKING_OFF, Reason.NEVER_CLAIMED, detail, until)
         return Decision(event, _return_slot(view))
     if moment.silent > policy.lost_after:
         return _again(view, Reason.LOST, f"Nothing was heard for {moment.silent:.0f} s.", moment, policy)
+    if view.state is State.RUNNING and view.watch.begun and view.steers:
+        return _steer(view)
+    nudge = next_rung(view, moment.quiet, policy)
+    return _climb(view, nudge, moment, policy) if nudge is not None else None
+
+
+def _climb(view: TicketView, nudge: Nudged, moment: Moment, policy: Policy) -> Decision:
+    """A step of the ladder. The last one ends the attempt; its successor knows why."""
+    if nudge.rung is Rung.STOP:
+        detail = f"The agent stalled ({nudge.cause}) and did not recover. {nudge.text}"
+        return _again(view, Reason.STALLED, detail, moment, policy)
+    kind = CommandKind.INTERRUPT if nudge.rung is Rung.INTERRUPT else CommandKind.NUDGE
+    # The id must differ from that of an earlier streak, and be the same however often this is decided.
+    return Decision(nudge, (Order(_tell(view, kind, nudge.text, view.version)),))
+
+
+def _steer(view: TicketView) -> Decision:
+    text = "\n".join(view.steers)
+    return Decision(SteersTold(len(view.steers)), (Order(_tell(view, CommandKind.STEER, text, view.version)),))
+
+
+def _pause(view: TicketView) -> Decision:
+    """The attempt under way ends; nothing is counted against the ticket."""
+    orders: list[Order] = list(_return_slot(view))
+    if view.state in _AT_WORK:
+        orders.append(Order(_tell(view, CommandKind.CHECKPOINT, "paused")))
+    return Decision(StateChanged(State.PARKED, Reason.PAUSED, f"by {view.news.pause_by}"), tuple(orders))
+
+
+def _parked(view: TicketView) -> Decision | None:
+    news = view.news
+    if view.state is not State.PARKED:
+        return None
+    if news.resume_by and view.reason is Reason.PAUSED:
+        return Decision(StateChanged(State.QUEUED, Reason.RESUMED, f"by {news.resume_by}"))
     return None
 
 
 def _failed(view: TicketView, failure: AttemptFailed, moment: Moment, policy: Policy) -> Decision | None:
     """By class, one fixed policy each. A command does the same thing twice, so its own failures are not retried."""
     match failure.failure:
-        case FailureClass.TRANSIENT | FailureClass.PROVIDER_LIMIT:
+        case FailureClass.TRANSIENT:
             return _again(view, Reason.TRANSIENT, failure.detail, moment, policy, failure.retry_after)
         case FailureClass.AGENT_ERROR:
             return _again(view, Reason.AGENT_ERROR, failure.detail, moment, policy)
@@ -137,20 +178,34 @@ def _failed(view: TicketView, failure: AttemptFailed, moment: Moment, policy: Po
         case FailureClass.COMMAND_FAILED:
             return _end(view, State.REJECTED, Reason.COMMAND_FAILED, failure.detail)
         case FailureClass.NOTHING_CHANGED:
+            if not view.ticket.agent.startswith("command:"):
+                return _again(view, Reason.PROTOCOL, failure.detail, moment, policy)
             return _end(view, State.REJECTED, Reason.NOTHING_CHANGED, failure.detail)
-        case FailureClass.CONFIG:
-            return _end(view, State.PARKED, Reason.CONFIG, failure.detail)
-        case FailureClass.NO_SANDBOX:
-            return _end(view, State.PARKED, Reason.NO_SANDBOX, failure.detail)
-        case FailureClass.BUDGET:
-            return _end(view, State.PARKED, Reason.BUDGET, failure.detail)
-        case FailureClass.HANDED_BACK | FailureClass.CANCELLED:
-            # Somebody else goes on at once; a ticket that is handed back again and again must not spin.
-            wait = backoff(view.hand_backs, moment.jitter) if view.hand_backs else 0.0
-            event = StateChanged(State.BACKING_OFF, Reason.HANDED_BACK, failure.detail, moment.now + wait)
-            return Decision(event, _return_slot(view))
+        case FailureClass.CONFIG | FailureClass.NO_SANDBOX | FailureClass.BUDGET:
+            return _end(view, State.PARKED, _PARKED_BY[failure.failure], failure.detail)
+        case FailureClass.HANDED_BACK | FailureClass.CANCELLED | FailureClass.PROVIDER_LIMIT:
+            return _uncounted(view, failure, moment, policy)
         case _ as never:
             assert_never(never)
+
+
+_PARKED_BY = {
+    FailureClass.CONFIG: Reason.CONFIG,
+    FailureClass.NO_SANDBOX: Reason.NO_SANDBOX,
+    FailureClass.BUDGET: Reason.BUDGET,
+}
+
+
+def _uncounted(view: TicketView, failure: AttemptFailed, moment: Moment, policy: Policy) -> Decision:
+    """Nothing was wrong with the agent, so no attempt is counted; the ticket's clocks stop while it waits.
+
+    Somebody else goes on at once with what was handed back, but a ticket that comes back again and again must not spin.
+    """
+    limited = failure.failure is FailureClass.PROVIDER_LIMIT
+    wait = _wait(policy, view.hand_backs + limited, moment, failure.retry_after) if view.hand_backs or limited else 0.0
+    reason = Reason.PROVIDER_LIMIT if limited else Reason.HANDED_BACK
+    event = StateChanged(State.BACKING_OFF, reason, failure.detail, moment.now + wait)
+    return Decision(event, _return_slot(view))
 
 
 def _again(
@@ -167,10 +222,11 @@ def _again(
         return _end(view, State.ESCALATED, Reason.POISON, f"{same} attempts ended the same way. {detail}")
     if view.attempt - view.hand_backs >= view.ticket.limits.attempts:
         return _end(view, State.ESCALATED, Reason.ATTEMPTS_USED_UP, detail)
-    # A lost attempt was already waited for in silence: its successor starts at once.
-    wait = 0.0 if reason is Reason.LOST else backoff(same, moment.jitter, retry_after)
+    # A lost or stalled attempt was already waited for: its successor starts at once.
+    wait = 0.0 if reason in (Reason.LOST, Reason.STALLED) else _wait(policy, same, moment, retry_after)
     event = StateChanged(State.BACKING_OFF, reason, detail, moment.now + wait)
-    stop = (Order(_tell(view, CommandKind.CANCEL, "superseded")),) if reason is Reason.LOST else ()
+    ended = reason in (Reason.LOST, Reason.STALLED)
+    stop = (Order(_tell(view, CommandKind.CANCEL, "superseded")),) if ended else ()
     return Decision(event, (*stop, *_return_slot(view)))
 
 
@@ -221,7 +277,7 @@ def _regate(view: TicketView, reason: Reason, detail: str, moment: Moment, polic
     if view.turn + 1 >= policy.turns:
         return _end(view, State.ESCALATED, Reason.POISON, f"The gates could not be run {policy.turns} times. {detail}")
     turn = view.turn + 1
-    delay = 0.0 if reason is Reason.LOST else backoff(turn, moment.jitter)
+    delay = 0.0 if reason is Reason.LOST else _wait(policy, turn, moment)
     again = order(view, EffectKind.RUN_GATES, turn=turn)
     return Decision(StateChanged(State.GATING, reason, detail, turn=turn), (Order(again, delay),))
 
@@ -264,7 +320,7 @@ def _republish(
     turn = view.turn + 1
     if turn >= policy.publish_turns:
         return _end(view, State.ESCALATED, Reason.POISON, f"Publishing failed {turn} times. {detail}")
-    delay = 0.0 if reason is Reason.LOST else backoff(turn, moment.jitter, retry_after)
+    delay = 0.0 if reason is Reason.LOST else _wait(policy, turn, moment, retry_after)
     again = order(view, EffectKind.PUBLISH, turn=turn)
     return Decision(StateChanged(State.PUBLISHING, reason, detail, turn=turn), (Order(again, delay),))
 
@@ -299,7 +355,7 @@ def _cancel(view: TicketView) -> Decision:
 def _cancelled(view: TicketView) -> Decision | None:
     """An effect already begun finishes and is compensated: the fleet's own pull request is closed (I20)."""
     pull = view.pull_request
-    if pull is None or view.withdraw == pull.number:
+    if view.state is not State.CANCELLED or pull is None or view.withdraw == pull.number:
         return None
     close = Effect(EffectKind.WITHDRAW, view.id, view.attempt, 0, pull.number, view.cancel)
     return Decision(WithdrawOrdered(pull.number), (Order(close),))
@@ -327,6 +383,11 @@ def _return_slot(view: TicketView) -> tuple[Order, ...]:
     return (Order(order(view, EffectKind.RETURN_SLOT, attempt=attempt)),) if attempt else ()
 
 
-def _tell(view: TicketView, kind: CommandKind, text: str) -> Effect:
-    command = Command(f"{view.id}:{view.attempt}:{kind.value}", kind, text[:500])
-    return order(view, EffectKind.TELL, data=encode(command).decode())
+def _tell(view: TicketView, kind: CommandKind, text: str, number: int = 0) -> Effect:
+    """``number`` tells commands of one kind apart."""
+    command = Command(f"{view.id}:{view.attempt}:{kind.value}:{number}", kind, text[:2000])
+    return order(view, EffectKind.TELL, turn=number, data=encode(command).decode())
+
+
+def _wait(policy: Policy, failures: int, moment: Moment, retry_after: float | None = None) -> float:
+    return backoff(failures, moment.jitter, retry_after, policy.backoff_first, policy.backoff_most)

@@ -8,7 +8,6 @@ from typing import assert_never
 from fleet.core.errors import InternalError
 from fleet.core.events import (
     AgentStarted,
-    ApproveRequested,
     AttemptFailed,
     AttemptStarted,
     AttemptStopped,
@@ -39,6 +38,7 @@ from fleet.core.events import (
     StateChanged,
     StatusPosted,
     SteerRequested,
+    SteersTold,
     TicketAccepted,
     ToolFinished,
     ToolStarted,
@@ -48,9 +48,11 @@ from fleet.core.events import (
     WorkspaceReady,
 )
 from fleet.core.states import Reason, State, check
-from fleet.core.view import GateSummary, News, PullRequest, TicketView
+from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
+from supervisor.stall import watched
 
-_NEW_ATTEMPT_STATES = frozenset({State.STARTING})
+_STEERS = 20
+_DIGEST = 4000
 
 
 def fold(view: TicketView | None, event: Envelope) -> TicketView:
@@ -80,8 +82,11 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return _moved(view, changed, event.at)
         case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted() | StatusPosted():
             return _note(view, event)
-        case SteerRequested() | ApproveRequested() | PauseRequested() | ResumeRequested() | Nudged():
-            return view
+        case SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested():
+            return _people(view, event)
+        case Nudged(rung=rung, cause=cause):
+            watch = replace(view.watch, rung=view.watch.rung + 1)
+            return replace(view, watch=watch, activity=f"{rung.value} because of {cause}")
         case CancelRequested(by=by, why=why):
             if view.state.terminal:
                 return view
@@ -125,6 +130,20 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             assert_never(never)
 
 
+def _people(view: TicketView, event: Envelope) -> TicketView:
+    news = view.news
+    match event.data:
+        case SteerRequested(by=by, text=text):
+            return replace(view, steers=(*view.steers, f"{by}: {text}")[-_STEERS:])
+        case SteersTold(count=count):
+            return replace(view, steers=view.steers[count:])
+        case PauseRequested(by=by):
+            return replace(view, news=replace(news, pause_by=by))
+        case ResumeRequested(by=by):
+            return replace(view, news=replace(news, resume_by=by))
+    return view
+
+
 def _note(view: TicketView, event: Envelope) -> TicketView:
     if isinstance(event.data, Note):
         return replace(view, activity=event.data.text[:200])
@@ -141,15 +160,18 @@ def _attempt(view: TicketView, event: Envelope) -> TicketView:
         case WorkspaceReady(files=files, base_sha=base):
             return replace(view, base_sha=base, activity=f"workspace of {files} files ready")
         case AgentStarted(agent=agent, tier=tier):
-            return replace(view, tier=tier, activity=f"{agent} started")
+            return replace(view, tier=tier, activity=f"{agent} started", watch=replace(view.watch, begun=True))
         case ModelAsked(model=model):
-            return replace(view, activity=f"asks {model}")
+            return replace(view, activity=f"asks {model}", watch=replace(view.watch, asking=True))
         case TurnFinished(turn=turn, cost=cost):
-            return replace(view, cost=view.cost + cost, activity=f"turn {turn} finished")
-        case ToolStarted(summary=summary):
-            return replace(view, activity=summary[:200])
-        case ToolFinished(exit=code):
-            return replace(view, activity=f"{view.activity} (exit {code})"[:220])
+            watch = replace(view.watch, asking=False)
+            return replace(view, cost=view.cost + cost, activity=f"turn {turn} finished", watch=watch)
+        case ToolStarted(tool=tool, summary=summary):
+            watch = replace(view.watch, asking=False, doing=f"{tool} {summary}"[:200])
+            return replace(view, activity=summary[:200], watch=watch)
+        case ToolFinished(digest=digest, exit=code):
+            watch = watched(view.watch, view.watch.doing, digest, code)
+            return replace(view, activity=f"{view.activity} (exit {code})"[:220], watch=watch)
         case FilesTouched(count=count):
             return replace(view, activity=f"{count} files touched")
         case ChangeReady() as change:
@@ -192,7 +214,9 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         news=News(closed=view.news.closed) if changed.state is State.IN_REVIEW else News(),
     )
     if changed.state is State.STARTING:
-        return replace(moved, attempt=changed.attempt, seq=0, missing_from=0, change=None, round=0, gates=())
+        return replace(
+            moved, attempt=changed.attempt, seq=0, missing_from=0, change=None, round=0, gates=(), watch=Watch()
+        )
     if changed.state is State.CANCELLED and view.state is State.PUBLISHING:
         # A publisher that died between creating the pull request and telling leaves one behind: it is looked for.
         moved = replace(moved, withdraw=0)
@@ -201,19 +225,36 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         moved = replace(moved, slot=0, round=view.round if again else view.round + 1)
     elif changed.state is not State.RUNNING:
         moved = replace(moved, slot=0)
-    if changed.reason in (Reason.HANDED_BACK, Reason.NEVER_CLAIMED):
+    if changed.reason in _UNCOUNTED or (changed.reason is Reason.PAUSED and view.state in _AT_WORK):
         return replace(moved, hand_backs=view.hand_backs + 1)
     if changed.reason in _COUNTED:
         moved = replace(moved, failures=_count(view.failures, changed.reason.value))
     if changed.state is State.BACKING_OFF:
         failure = view.news.failure
-        moved = replace(moved, digest=(failure.digest or failure.detail) if failure else changed.detail)
+        told = (failure.digest or failure.detail) if failure else _red(view) or changed.detail
+        moved = replace(moved, digest=told[:_DIGEST])
+    if changed.reason in (Reason.GATES_RED, Reason.BASE_MOVED):
+        # What the gates refused is mended, not thrown away.
+        moved = replace(moved, repair=view.attempt)
     return moved
+
+
+def _red(view: TicketView) -> str:
+    """What the red gates said, for the next attempt; empty when none was red."""
+    red = [gate for gate in view.gates if gate.outcome in _RED]
+    return "\n".join(f"Gate {gate.name} ({gate.kind}) {gate.outcome}: {gate.summary}" for gate in red)
+
+
+_RED = frozenset({"failed", "timed_out"})
+_AT_WORK = frozenset({State.STARTING, State.RUNNING})
+# These say nothing against the agent or the ticket: no attempt is counted.
+_UNCOUNTED = frozenset({Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT})
 
 
 _COUNTED = frozenset(
     {
         Reason.LOST,
+        Reason.STALLED,
         Reason.TRANSIENT,
         Reason.AGENT_ERROR,
         Reason.PROTOCOL,

@@ -6,7 +6,7 @@ No I/O: ``absorb`` and ``tick`` return what is to be written; the service writes
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fleet.adapters.shard_store import Batch
 from fleet.core.codec import CodecError, decode_event, encode
@@ -22,6 +22,7 @@ from fleet.core.events import (
     GatesFinished,
     GatesStarted,
     Heartbeat,
+    Nudged,
     Published,
     PublishFailed,
     Source,
@@ -37,6 +38,7 @@ from fleet.core.view import TicketView
 from supervisor.decide import TOLD, Moment, decide, status
 from supervisor.fold import fold
 from supervisor.policy import Policy
+from supervisor.stall import Quiet
 
 _CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
 # Whose word counts as a sign of life in which state. An attempt that lingers says nothing about the gates.
@@ -54,11 +56,17 @@ WORKS = frozenset({EffectKind.START_ATTEMPT, EffectKind.RUN_GATES, EffectKind.PU
 class Liveness:
     """What the owner knows about the worker of a ticket's current state, on its own monotonic clock.
 
+    ``heard``: any sign of life, heartbeats too; ``word``: the agent's own; ``progress``: something new from it;
+    ``rung``: the last step against a stall.
+
     Not stored: a new owner starts counting anew, so that a take-over or a Redis outage restarts nobody (I15).
     """
 
     ordered: float
     heard: float | None = None
+    word: float | None = None
+    progress: float | None = None
+    rung: float | None = None
 
 
 @dataclass(slots=True)
@@ -80,6 +88,7 @@ class Turn:
     batch: Batch
     views: dict[str, TicketView] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)
+    spoke: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)
 
 
@@ -116,6 +125,7 @@ class ShardKeeper:
     def commit(self, turn: Turn, mono: float) -> None:
         """The batch is written: memory follows."""
         shard = self.shard
+        before = {name: shard.views[name].watch for name in turn.views if name in shard.views}
         shard.views.update(turn.views)
         shard.cursors.update(turn.batch.cursors)
         for order in turn.batch.orders:
@@ -126,6 +136,14 @@ class ShardKeeper:
             shard.liveness[name] = Liveness(mono)
         for name in turn.heard:
             shard.liveness.setdefault(name, Liveness(mono)).heard = mono
+        for name in turn.spoke:
+            shard.liveness.setdefault(name, Liveness(mono)).word = mono
+        for name, watch in before.items():
+            known, now = shard.liveness.setdefault(name, Liveness(mono)), shard.views[name].watch
+            if now.progress != watch.progress or (now.begun and not watch.begun):
+                known.progress = mono
+            if now.rung > watch.rung:
+                known.rung = mono
 
     def forget(self, effect_id: str) -> None:
         """The order is done or withdrawn."""
@@ -138,11 +156,12 @@ class ShardKeeper:
     def moment(self, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
         """The silence of this ticket's worker; counted from the first look when it was never heard."""
         known = self.shard.liveness.setdefault(view.id, Liveness(mono))
+        quiet = Quiet(*(mono - (at or known.ordered) for at in (known.word, known.progress, known.rung)))
         if known.heard is None and view.state is State.RUNNING:
             # It was claimed, so it must speak: what it said last came before this state, or before this owner.
-            return Moment(wall, silent=mono - known.ordered, jitter=jitter)
+            return Moment(wall, silent=mono - known.ordered, jitter=jitter, quiet=quiet)
         if known.heard is not None:
-            return Moment(wall, silent=mono - known.heard, jitter=jitter)
+            return Moment(wall, silent=mono - known.heard, jitter=jitter, quiet=quiet)
         return Moment(wall, unclaimed=mono - known.ordered, jitter=jitter)
 
     def unheard(self, effect: Effect) -> bool:
@@ -180,7 +199,7 @@ class ShardKeeper:
         elif _stale(view, event):
             turn.batch.quarantined.append(raw)
         else:
-            _hear(turn, view, source)
+            _hear(turn, view, source, word=True)
             self._fold(turn, view, event)
 
     def _accept(self, turn: Turn, view: TicketView | None, event: Envelope, raw: bytes) -> None:
@@ -219,7 +238,11 @@ class ShardKeeper:
         for name in names:
             view = turn.views.get(name) or self.shard.views[name]
             heard = name in turn.heard
-            moment = Moment(wall, jitter=jitter) if heard else self.moment(view, wall, mono, jitter)
+            moment = self.moment(view, wall, mono, jitter)
+            if heard:
+                moment = replace(moment, silent=0.0, unclaimed=0.0)
+            if name in turn.spoke:
+                moment = replace(moment, quiet=replace(moment.quiet, word=0.0))
             for _ in range(20):
                 decision = decide(view, moment, self._policy)
                 if decision is None:
@@ -228,9 +251,12 @@ class ShardKeeper:
                     self._withdraw(turn, view)
                     turn.moved.add(name)
                     turn.heard.discard(name)
+                    turn.spoke.discard(name)
                     moment = Moment(wall, jitter=jitter)
                     if decision.event.state is State.CANCELLED:
                         turn.batch.cancelled.append(name)
+                if isinstance(decision.event, Nudged):
+                    moment = replace(moment, quiet=replace(moment.quiet, rung=0.0))
                 self._fold(turn, view, self._own(view, decision.event, wall))
                 for order in decision.orders:
                     turn.batch.orders.append(Outstanding(order.effect, wall + order.delay))
@@ -270,9 +296,12 @@ class ShardKeeper:
         return Envelope(view.ticket.tenant, view.id, view.attempt, 0, wall, data, Source.SUPERVISOR)
 
 
-def _hear(turn: Turn, view: TicketView, source: Source) -> None:
+def _hear(turn: Turn, view: TicketView, source: Source, word: bool = False) -> None:
+    """``word``: the worker itself said something; otherwise only its guard lives."""
     if _VOICE.get(view.state) is source:
         turn.heard.add(view.id)
+        if word:
+            turn.spoke.add(view.id)
 
 
 def _waits_for(view: TicketView, attempt: int) -> bool:

@@ -15,8 +15,8 @@ from fleet.cli.live import Printer
 from fleet.cli.run import watch
 from fleet.cli.wording import at_rest, result, why
 from fleet.core.errors import UsageError
-from fleet.core.events import CancelRequested, RetryRequested
-from fleet.core.states import State
+from fleet.core.events import CancelRequested, PauseRequested, ResumeRequested, RetryRequested, SteerRequested
+from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
 from fleet.local.client import Client
 
@@ -109,6 +109,46 @@ def retry(name: Name, as_json: Json = False) -> None:
     _said(as_json, view, "queued again")
 
 
+@app.command()
+def steer(
+    name: Name, text: Annotated[str, typer.Argument(help="What the agent should know.")], as_json: Json = False
+) -> None:
+    """Say something to the agent that works on a ticket; the next attempt is told when none is live."""
+    fleet = running()
+    view = fleet.find(name)
+    words = " ".join(text.split())[:2000]
+    if not words:
+        raise UsageError("There is nothing to say.", 'Write it as the last word: fleet steer TICKET "…".')
+    if view.state.terminal or view.ticket.agent.startswith("command:"):
+        what = "has ended" if view.state.terminal else "runs a command, which cannot listen"
+        raise UsageError(f"{view.id} {what}.", "Only a ticket with a model can be steered.")
+    fleet.tell(view, SteerRequested("cli", words))
+    _said(as_json, view, "told")
+
+
+@app.command()
+def pause(name: Name, as_json: Json = False) -> None:
+    """Stop working on a ticket until `fleet resume`; the attempt under way is not counted."""
+    fleet = running()
+    view = fleet.find(name)
+    if not view.state.active:
+        raise UsageError(f"{view.id} is {view.state.value.replace('_', ' ')}.", "There is nothing to pause.")
+    fleet.tell(view, PauseRequested("cli"))
+    _await(fleet, view, State.PARKED)
+    _said(as_json, view, "paused")
+
+
+@app.command()
+def resume(name: Name, as_json: Json = False) -> None:
+    """Go on with a paused ticket."""
+    fleet = running()
+    view = fleet.find(name)
+    if view.reason is not Reason.PAUSED:
+        raise UsageError(f"{view.id} is not paused.", "Parked for another reason, it wants `fleet retry`.")
+    fleet.tell(view, ResumeRequested("cli"))
+    _said(as_json, view, "queued again")
+
+
 @app.command("open")
 def open_page(
     name: Annotated[str | None, typer.Argument(help="Ticket; without one the forge's first page.")] = None,
@@ -139,7 +179,8 @@ def _head(view: TicketView, admission: str, link: str) -> None:
         ("issue", f"{view.ticket.issue} “{view.ticket.title}” by {view.ticket.requested_by}"),
         ("agent", view.ticket.agent),
         ("base", f"{view.ticket.base} {view.base_sha[:12]}"),
-        ("attempts", f"{view.attempt} of {view.ticket.limits.attempts}"),
+        ("attempts", f"{view.attempt - view.hand_backs} of {view.ticket.limits.attempts}"),
+        ("cost", _cost(view)),
         ("failures", ", ".join(f"{cause} {count}×" for cause, count in view.failures)),
         ("sandbox", view.tier),
         ("gated", view.head[:12]),
@@ -164,6 +205,16 @@ def _change(fleet: Client, view: TicketView) -> None:
     for file in found.files:
         print(f"  +{file.insertions:<5} −{file.deletions:<5} {safe(file.path)}")
     print()
+
+
+def _cost(view: TicketView) -> str:
+    cost = view.cost
+    if not cost.model_calls:
+        return ""
+    spent = f"${cost.usd:.4f}" + (" and calls of unknown price" if cost.unknown else "")
+    limits = view.ticket.limits
+    tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
+    return f"{spent} of ${limits.usd:g}, {cost.model_calls} of {limits.model_calls} model calls, {tokens}"
 
 
 def _await(fleet: Client, view: TicketView, wanted: State) -> None:

@@ -16,12 +16,15 @@ from fleet.core.events import (
     GatesFailed,
     GatesStarted,
     Note,
+    Nudged,
     Published,
     PublishFailed,
     StateChanged,
+    SteersTold,
     TicketAccepted,
     ToolFinished,
     ToolStarted,
+    TurnFinished,
     Withdrawn,
     WorkspaceReady,
 )
@@ -33,6 +36,7 @@ NEXT = {
     "no_sandbox": "mend it as said above, then `fleet retry {id}`",
     "no_gates": "add a gate to .fleet.toml or tests to the repository, then `fleet retry {id}`",
     "approval": "make that part yourself on the base branch, then `fleet retry {id}`; or `fleet cancel {id}`",
+    "paused": "`fleet resume {id}`",
     "needs_input": "answer, then `fleet retry {id}`",
     "budget": "raise the limit, then `fleet retry {id}`",
     "config": "mend it as said above, then `fleet retry {id}`",
@@ -64,6 +68,13 @@ def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the
             return f"{ready}; {deps}" if deps else ready
         case AgentStarted(agent=agent, tier=tier):
             return f"agent {agent} starts in the {tier} sandbox"
+        case Nudged(rung=rung, cause=cause, text=text):
+            return f"supervisor: {rung.value} ({cause}): {text}"
+        case SteersTold(count=count):
+            return f"the agent was told {count} message{'s' if count > 1 else ''} of people"
+        case TurnFinished(turn=turn, cost=cost, model=model) if cost.model_calls:
+            tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
+            return f"turn {turn} of {model}: {tokens}, ${cost.usd:.4f}"
         case ToolStarted(summary=summary):
             return f"runs {summary}"
         case ToolFinished(exit=code, ms=ms):

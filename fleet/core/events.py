@@ -89,14 +89,6 @@ class SteerRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class ApproveRequested:
-    """A person lets pass what policy parked: exactly ``head``, the commit that they were shown."""
-
-    by: str
-    head: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class PauseRequested:
     """The attempt under way is checkpointed and the ticket parks until ``ResumeRequested``."""
 
@@ -262,6 +254,13 @@ class Nudged:
 
 
 @dataclass(frozen=True, slots=True)
+class SteersTold:
+    """The attempt was told the oldest ``count`` of what people said to it."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventsMissing:
     """The supervisor saw a gap and asked the attempt to send again from ``seq``."""
 
@@ -273,7 +272,6 @@ EventData = (
     | CancelRequested
     | RetryRequested
     | SteerRequested
-    | ApproveRequested
     | PauseRequested
     | ResumeRequested
     | PullRequestClosed
@@ -305,14 +303,13 @@ EventData = (
     | SlotAsked
     | WithdrawOrdered
     | Nudged
+    | SteersTold
     | EventsMissing
 )
 
 KINDS: dict[Source, frozenset[type]] = {
     Source.INTAKE: frozenset({TicketAccepted, PullRequestClosed, CancelRequested}),
-    Source.PEOPLE: frozenset(
-        {CancelRequested, RetryRequested, SteerRequested, ApproveRequested, PauseRequested, ResumeRequested}
-    ),
+    Source.PEOPLE: frozenset({CancelRequested, RetryRequested, SteerRequested, PauseRequested, ResumeRequested}),
     Source.ADMISSION: frozenset({SlotGranted}),
     Source.ATTEMPTS: frozenset(
         {
@@ -334,7 +331,7 @@ KINDS: dict[Source, frozenset[type]] = {
     ),
     Source.GATES: frozenset({Heartbeat, GatesStarted, GateFinished, GatesFinished, GatesFailed}),
     Source.PUBLISHER: frozenset({Heartbeat, PublishStarted, Published, PublishFailed, Withdrawn, StatusPosted}),
-    Source.SUPERVISOR: frozenset({StateChanged, SlotAsked, WithdrawOrdered, Nudged, EventsMissing}),
+    Source.SUPERVISOR: frozenset({StateChanged, SlotAsked, WithdrawOrdered, Nudged, SteersTold, EventsMissing}),
 }
 
 

@@ -27,12 +27,18 @@ class FailureClass(Enum):
     HANDED_BACK = "handed_back"
 
 
-def backoff(failures: int, jitter: float, retry_after: float | None = None) -> float:
+def backoff(
+    failures: int,
+    jitter: float,
+    retry_after: float | None = None,
+    first: float = BACKOFF_FIRST_S,
+    most: float = BACKOFF_MOST_S,
+) -> float:
     """Seconds to wait after the ``failures``-th failure in a row (≥ 1). ``jitter`` in [0, 1) spreads a herd.
 
     Full jitter over the upper half keeps a floor, so that an unlucky draw of 0 does not hammer; a server's own
     ``retry_after`` is never undercut.
     """
-    ceiling = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** min(max(failures, 1) - 1, 10))
+    ceiling = min(most, first * 2.0 ** min(max(failures, 1) - 1, 10))
     wait = ceiling * (0.5 + 0.5 * jitter)
     return max(wait, retry_after or 0.0)

@@ -57,6 +57,8 @@ class Reason(Enum):
     RETRY_ASKED = "retry_asked"
     RESUMED = "resumed"
     LOST = "lost"
+    STALLED = "stalled"
+    PROVIDER_LIMIT = "provider_limit"
     NEVER_CLAIMED = "never_claimed"
     TRANSIENT = "transient"
     AGENT_ERROR = "agent_error"
@@ -66,6 +68,7 @@ class Reason(Enum):
     NO_GATES = "no_gates"
     NEEDS_INPUT = "needs_input"
     APPROVAL = "approval"
+    PAUSED = "paused"
     BUDGET = "budget"
     CONFIG = "config"
     CANCELLED_BY_PERSON = "cancelled_by_person"
@@ -79,10 +82,28 @@ class Reason(Enum):
 
 
 PARK_REASONS = frozenset(
-    {Reason.NO_SANDBOX, Reason.NO_GATES, Reason.NEEDS_INPUT, Reason.APPROVAL, Reason.BUDGET, Reason.CONFIG}
+    {
+        Reason.NO_SANDBOX,
+        Reason.NO_GATES,
+        Reason.NEEDS_INPUT,
+        Reason.APPROVAL,
+        Reason.PAUSED,
+        Reason.BUDGET,
+        Reason.CONFIG,
+    }
 )
 
-_RETRIES = frozenset({Reason.LOST, Reason.TRANSIENT, Reason.AGENT_ERROR, Reason.PROTOCOL, Reason.HANDED_BACK})
+_RETRIES = frozenset(
+    {
+        Reason.LOST,
+        Reason.STALLED,
+        Reason.TRANSIENT,
+        Reason.PROVIDER_LIMIT,
+        Reason.AGENT_ERROR,
+        Reason.PROTOCOL,
+        Reason.HANDED_BACK,
+    }
+)
 _REJECTS = frozenset({Reason.GATES_RED, Reason.COMMAND_FAILED, Reason.NOTHING_CHANGED, Reason.POLICY})
 _ESCALATES = frozenset({Reason.ATTEMPTS_USED_UP, Reason.POISON})
 _CANCEL = frozenset({Reason.CANCELLED_BY_PERSON})

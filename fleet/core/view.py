@@ -47,7 +47,27 @@ class News:
     publish_failed: PublishFailed | None = None
     closed: PullRequestClosed | None = None
     retry_by: str = ""
+    pause_by: str = ""
+    resume_by: str = ""
     granted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What tells progress from a stall in the current attempt; empty until its agent started.
+
+    ``asking``: a model was asked and has not answered. ``doing``: the call under way. ``calls``: the newest calls with
+    their results, oldest first; ``seen``: digests of those that were new. ``progress`` counts what was new,
+    ``rung`` the steps of the ladder taken since then.
+    """
+
+    begun: bool = False
+    asking: bool = False
+    doing: str = ""
+    calls: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
+    progress: int = 0
+    rung: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +79,7 @@ class TicketView:
     loss. ``asked`` is the attempt for which admission was asked last; ``slot`` the one that holds a place (0: none).
     ``failures`` are (cause, count) pairs. ``digest`` is what the next attempt is told about the last failure,
     and ``repair`` the attempt whose change it is to mend (0: none).
+    ``steers``: what people said to the agent and no attempt was told yet.
     """
 
     ticket: Ticket
@@ -90,6 +111,8 @@ class TicketView:
     cancel: str = ""
     missing_from: int = 0
     tier: str = ""
+    watch: Watch = field(default_factory=Watch)
+    steers: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

@@ -14,7 +14,7 @@ from fleet.adapters.git import BareRepo, HttpToken
 from fleet.adapters.ledger import RedisLedger
 from fleet.core.codec import encode
 from fleet.core.errors import ConflictError, TemporaryError, UsageError
-from fleet.core.events import CancelRequested, Envelope, EventData, RetryRequested, Source
+from fleet.core.events import Envelope, EventData, Source
 from fleet.core.forge import Issue
 from fleet.core.settings import Layer, Settings, tighten
 from fleet.core.ticket import TicketLimits
@@ -204,10 +204,10 @@ class Client:
             raise UsageError(f"There is no ticket {name}.", "See them with `fleet ls`.")
         raise UsageError(f"{name} could be {', '.join(sorted(view.id for view in found)[:5])}.", "Give more of the id.")
 
-    def tell(self, view: TicketView, data: CancelRequested | RetryRequested) -> None:
+    def tell(self, view: TicketView, data: EventData) -> None:
         """Sends a person's word, on disk before this returns."""
         now = self.wiring.clock.now()
-        event = Envelope(view.ticket.tenant, view.id, 0, 0, now, _data(data), Source.PEOPLE)
+        event = Envelope(view.ticket.tenant, view.id, 0, 0, now, data, Source.PEOPLE)
         self.ledger().send(Source.PEOPLE, [event], durable=True)
 
     def page(self, url: str) -> str:
@@ -269,10 +269,6 @@ class Client:
         token: HttpToken | None = None
         copy.fetch(url, (f"+refs/heads/{wanted}:refs/heads/{wanted}",), token)
         return copy.path
-
-
-def _data(data: CancelRequested | RetryRequested) -> EventData:
-    return data
 
 
 def _plain(value: object) -> object:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 # The wiring imports these when they are needed; here they come before the forks, which then share their memory.
 import fleet.adapters.artifacts
@@ -127,7 +128,7 @@ def supervisor(wiring: Wiring) -> None:
     store.open(wiring.ids.hex(16))
     celery = wiring.celery(Role.SUPERVISOR, {})
     chosen = wiring.settings
-    policy = Policy(lost_after=chosen.supervision.lost_after, claim_within=chosen.supervision.claim_within)
+    policy = Policy(**asdict(chosen.supervision))
     caps = Caps(chosen.caps.tickets, chosen.caps.per_tenant, chosen.caps.per_repo, chosen.caps.open_pull_requests)
     waker = CeleryWaker(celery)
     Supervisor(store, waker, wiring.clock, wiring.dice, policy, caps).run(stop.is_set)
@@ -148,7 +149,9 @@ def attempts(wiring: Wiring) -> None:
         lambda ticket, attempt: attempt_key(secret, ticket, attempt),
     )
     wiring.environments.warm()
-    warm_agents()
+    if keys.secrets(wiring.home) or wiring.settings.agents.default:
+        # A fleet that only runs commands need not wait three seconds for the models' SDKs.
+        warm_agents()
     incarnation = wiring.ledger(Role.ATTEMPT).incarnation()
 
     def run_attempt(ticket: str, attempt: int) -> None:

@@ -113,13 +113,23 @@ def test_a_repository_is_never_looser_than_the_floor(floor: dict[str, float], as
 
 @pytest.mark.invariant("I22")
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "true", '"2"', "[]", "99999999999999999999"])
-@pytest.mark.parametrize("key", [one.name for one in fields(TicketLimits)])
+@pytest.mark.parametrize("key", [one.name for one in fields(TicketLimits) if one.name != "unknown_prices"])
 def test_an_odd_value_does_not_loosen_a_limit(key: str, value: str) -> None:
     floor = TicketLimits()
     with pytest.raises(SettingsError) as caught:
         made = tighten(floor, Layer(".fleet.toml", f"[limits]\n{key} = {value}\n"))
         assert 0 <= getattr(made, key) <= getattr(floor, key), f"{key} = {value} is now {getattr(made, key)}"
     assert "line 2" in str(caught.value)
+
+
+@pytest.mark.invariant("I22")
+def test_naming_a_dollar_limit_stops_unknown_prices_and_a_repository_cannot_allow_them() -> None:
+    named = resolve(Layer("fleet.toml", "[limits]\nusd = 5.0\n")).limits
+    assert not named.unknown_prices
+    assert resolve(Layer("fleet.toml", "[limits]\nusd = 5.0\nunknown_prices = true\n")).limits.unknown_prices
+    with pytest.raises(SettingsError, match=r"line 2: limits\.unknown_prices = True is looser"):
+        tighten(named, Layer(".fleet.toml", "[limits]\nunknown_prices = true\n"))
+    assert not tighten(TicketLimits(), Layer(".fleet.toml", "[limits]\nunknown_prices = false\n")).unknown_prices
 
 
 @pytest.mark.parametrize(

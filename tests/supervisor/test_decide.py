@@ -24,10 +24,11 @@ from fleet.core.events import (
 from fleet.core.retry import FailureClass
 from fleet.core.states import PARK_REASONS, Reason, State, allowed
 from fleet.core.ticket import TicketLimits
-from fleet.core.view import News, PullRequest, TicketView
+from fleet.core.view import News, PullRequest, TicketView, Watch
 from supervisor.decide import Decision, Moment, decide
 from supervisor.fold import fold
 from supervisor.policy import Policy
+from supervisor.stall import Quiet
 from tests.support.players import CHANGE
 from tests.support.tickets import ticket
 
@@ -59,6 +60,9 @@ def publishing(problem: PublishProblem) -> News:
 COMMAND = ticket(agent="command:true")
 ONE = ticket(agent="anthropic", limits=TicketLimits(attempts=1))
 SILENT = replace(NOW, silent=31.0)
+LATER = replace(NOW, quiet=Quiet(rung=121.0))
+WORDLESS = replace(NOW, quiet=Quiet(word=121.0, progress=121.0))
+LOOPING = Watch(begun=True, calls=("x",) * 4)
 S, R, F, P = State, Reason, FailureClass, PublishProblem
 TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str]]] = [
     # queued
@@ -84,12 +88,12 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
         (view(S.RUNNING, news=failure(kind)), NOW, expected, {"return_slot"})
         for kind, expected in {
             F.TRANSIENT: (S.BACKING_OFF, R.TRANSIENT),
-            F.PROVIDER_LIMIT: (S.BACKING_OFF, R.TRANSIENT),
+            F.PROVIDER_LIMIT: (S.BACKING_OFF, R.PROVIDER_LIMIT),
             F.AGENT_ERROR: (S.BACKING_OFF, R.AGENT_ERROR),
             F.PROTOCOL: (S.BACKING_OFF, R.PROTOCOL),
             F.DEADLINE: (S.BACKING_OFF, R.AGENT_ERROR),
             F.COMMAND_FAILED: (S.REJECTED, R.COMMAND_FAILED),
-            F.NOTHING_CHANGED: (S.REJECTED, R.NOTHING_CHANGED),
+            F.NOTHING_CHANGED: (S.BACKING_OFF, R.PROTOCOL),
             F.CONFIG: (S.PARKED, R.CONFIG),
             F.NO_SANDBOX: (S.PARKED, R.NO_SANDBOX),
             F.BUDGET: (S.PARKED, R.BUDGET),
@@ -97,6 +101,28 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
             F.CANCELLED: (S.BACKING_OFF, R.HANDED_BACK),
         }.items()
     ],
+    (
+        view(S.RUNNING, ticket=COMMAND, news=failure(F.NOTHING_CHANGED)),
+        NOW,
+        (S.REJECTED, R.NOTHING_CHANGED),
+        {"return_slot"},
+    ),
+    # stalls, people
+    (view(S.RUNNING, watch=LOOPING), NOW, "Nudged", {"tell"}),
+    (view(S.RUNNING, watch=replace(LOOPING, rung=1)), NOW, None, set()),
+    (view(S.RUNNING, watch=replace(LOOPING, rung=1)), LATER, "Nudged", {"tell"}),
+    (view(S.RUNNING, watch=replace(LOOPING, rung=2)), LATER, (S.BACKING_OFF, R.STALLED), {"tell", "return_slot"}),
+    (view(S.RUNNING, watch=LOOPING, ticket=COMMAND), LATER, None, set()),
+    (view(S.RUNNING, watch=Watch(begun=True)), WORDLESS, "Nudged", {"tell"}),
+    (view(S.RUNNING, watch=Watch(begun=True, asking=True)), WORDLESS, None, set()),
+    (view(S.RUNNING, watch=Watch()), WORDLESS, None, set()),
+    (view(S.RUNNING, watch=Watch(begun=True), steers=("a: b",)), NOW, "SteersTold", {"tell"}),
+    (view(S.QUEUED, attempt=0, slot=0, steers=("a: b",)), NOW, None, set()),
+    (view(S.RUNNING, news=News(pause_by="a")), NOW, (S.PARKED, R.PAUSED), {"tell", "return_slot"}),
+    (view(S.GATING, slot=0, news=News(pause_by="a")), NOW, (S.PARKED, R.PAUSED), set()),
+    (view(S.PUBLISHING, slot=0, news=News(pause_by="a")), NOW, None, set()),
+    (replace(view(S.PARKED, slot=0, news=News(resume_by="a")), reason=R.PAUSED), NOW, (S.QUEUED, R.RESUMED), set()),
+    (replace(view(S.PARKED, slot=0, news=News(resume_by="a")), reason=R.BUDGET), NOW, None, set()),
     (view(S.RUNNING, ticket=COMMAND, news=failure(F.DEADLINE)), NOW, (S.REJECTED, R.COMMAND_FAILED), {"return_slot"}),
     # gating
     (view(S.GATING, slot=0), NOW, None, set()),

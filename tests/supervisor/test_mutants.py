@@ -13,6 +13,7 @@ from supervisor.admission import Caps
 from tests.supervisor import test_fences as fences
 from tests.supervisor import test_life as life
 from tests.supervisor import test_losses as losses
+from tests.supervisor import test_stall as stalls
 from tests.supervisor.world import World
 from tests.support.mutants import Mutant
 
@@ -176,8 +177,8 @@ MUTANTS = {
     ),
     "silence anew at take-over": Mutant(
         "supervisor.shard:ShardKeeper.moment",
-        "mono - known.ordered, jitter=jitter)\n    if known.heard is not None",
-        "wall - view.since, jitter=jitter)\n    if known.heard is not None",
+        "mono - known.ordered, jitter=jitter, quiet=quiet)\n    if known.heard is not None",
+        "wall - view.since, jitter=jitter, quiet=quiet)\n    if known.heard is not None",
         losses.test_a_take_over_counts_silence_anew,
     ),
     "silence anew after an outage": Mutant(
@@ -214,8 +215,8 @@ MUTANTS = {
     ),
     "compensation": Mutant(
         "supervisor.decide:_cancelled",
-        "if pull is None or view.withdraw == pull.number:",
-        "if True:",
+        "or pull is None or view.withdraw == pull.number:",
+        "or True:",
         life.test_cancel_stops_what_is_not_begun_and_compensates_what_is,
         ("in_review",),
     ),
@@ -234,9 +235,33 @@ MUTANTS = {
     ),
     "backoff": Mutant(
         "supervisor.decide:_again",
-        "backoff(same, moment.jitter, retry_after)",
+        "_wait(policy, same, moment, retry_after)",
         "0.0",
         life.test_retries_are_classified_back_off_and_end,
+    ),
+    "stalls are noticed": Mutant(
+        "supervisor.stall:cause",
+        'return "loop"',
+        'return ""',
+        stalls.test_each_rung_is_taken_once_and_the_last_ends_the_attempt,
+    ),
+    "rungs apart": Mutant(
+        "supervisor.stall:next_rung",
+        "quiet.rung < policy.between_rungs",
+        "False",
+        stalls.test_each_rung_is_taken_once_and_the_last_ends_the_attempt,
+    ),
+    "silence of the agent": Mutant(
+        "supervisor.stall:cause",
+        "quiet.word >",
+        "-1.0 >",
+        stalls.test_silence_is_noticed_within_a_second_of_its_threshold,
+    ),
+    "heartbeats are no words": Mutant(
+        "supervisor.shard:_hear",
+        "if word:",
+        "if True:",
+        stalls.test_silence_is_noticed_within_a_second_of_its_threshold,
     ),
     "base moves": Mutant(
         "supervisor.decide:_publishing",

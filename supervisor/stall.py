@@ -1,0 +1,90 @@
+"""Noticing that an agent stalls, and the next step against it. Pure.
+
+Four causes: silence (no word for too long), idleness (words, but nothing new), and two kinds of loop, over calls *with
+their results*: whoever polls something that changes does not loop. The ladder is climbed one rung at a time, each once
+until something new happens. A command cannot listen: only its deadline ends it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from fleet.core.events import Nudged, Rung
+from fleet.core.states import State
+from fleet.core.view import TicketView, Watch
+from supervisor.policy import Policy
+
+SAME = 4
+SAME_ERROR = 3
+ALTERNATING = 6
+_CALLS = 12
+_SEEN = 64
+_ERROR = "!"
+
+# A silent agent waits for its model or for a command: it hears nothing before it is interrupted.
+_LADDER = {
+    "silence": (Rung.INTERRUPT, Rung.STOP),
+    "idleness": (Rung.NUDGE, Rung.INTERRUPT, Rung.STOP),
+    "loop": (Rung.NUDGE, Rung.INTERRUPT, Rung.STOP),
+    "errors": (Rung.NUDGE, Rung.INTERRUPT, Rung.STOP),
+    "alternation": (Rung.NUDGE, Rung.INTERRUPT, Rung.STOP),
+}
+_TEXT = {
+    "silence": "Nothing was heard from you for {seconds:.0f} s, so what you waited for was stopped. Go on another way.",
+    "idleness": "For {seconds:.0f} s nothing new has happened: no changed file, no new result. Say in one sentence "
+    "what keeps you, then take the smallest step that moves the task on, or finish.",
+    "loop": "You made the same call {same} times and got the same result. It will not change: try something else.",
+    "errors": "The same error came {errors} times in a row. Read it again, look at what it "
+    "names, and change the approach.",
+    "alternation": "You go back and forth between two calls without anything new. Decide, and take another step.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Seconds on the owner's monotonic clock: since the agent's last word, since something new, since the last rung."""
+
+    word: float = 0.0
+    progress: float = 0.0
+    rung: float = 0.0
+
+
+def watched(watch: Watch, call: str, digest: str, exit_code: int) -> Watch:
+    """``watch`` after a call ended. A call whose result is new is progress and ends the streak."""
+    name = hashlib.sha256(f"{call}\0{digest}\0{exit_code}".encode()).hexdigest()[:12]
+    calls = (*watch.calls, name + (_ERROR if exit_code else ""))[-_CALLS:]
+    after = replace(watch, asking=False, doing="", calls=calls)
+    if name in watch.seen:
+        return after
+    return replace(after, seen=(*watch.seen, name)[-_SEEN:], progress=watch.progress + 1, rung=0)
+
+
+def cause(watch: Watch, quiet: Quiet, policy: Policy) -> str:
+    """Why the agent counts as stalled; empty while it does not."""
+    if not watch.begun:
+        return ""
+    if quiet.word > (policy.model_silence if watch.asking else policy.silence):
+        return "silence"
+    calls = watch.calls
+    if len(calls) >= SAME and len(set(calls[-SAME:])) == 1:
+        return "loop"
+    if len(calls) >= SAME_ERROR and len(set(calls[-SAME_ERROR:])) == 1 and calls[-1].endswith(_ERROR):
+        return "errors"
+    last = calls[-ALTERNATING:]
+    if len(last) == ALTERNATING and len(set(last[::2])) == len(set(last[1::2])) == 1 and last[0] != last[1]:
+        return "alternation"
+    return "idleness" if quiet.progress > policy.no_progress else ""
+
+
+def next_rung(view: TicketView, quiet: Quiet, policy: Policy) -> Nudged | None:
+    """The step to take now; None while all is well or the last step still has time to help."""
+    if view.state is not State.RUNNING or view.ticket.agent.startswith("command:"):
+        return None
+    why = cause(view.watch, quiet, policy)
+    if not why or (view.watch.rung and quiet.rung < policy.between_rungs):
+        return None
+    ladder = _LADDER[why]
+    rung = ladder[min(view.watch.rung, len(ladder) - 1)]
+    seconds = quiet.word if why == "silence" else quiet.progress
+    return Nudged(rung, why, _TEXT[why].format(seconds=seconds, same=SAME, errors=SAME_ERROR), round(seconds, 1))
