@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import httpx2
@@ -54,8 +54,16 @@ class Gateway:
             routes=[
                 Path("/spend", self._spend, methods=["GET"]),
                 Path("/{path:path}", self._call, methods=["POST"]),
-            ]
+            ],
+            lifespan=self._life,
         )
+
+    @asynccontextmanager
+    async def _life(self, _: Starlette) -> AsyncIterator[None]:
+        """Closes the connections to the providers at the end."""
+        yield
+        for client in self._clients.values():
+            await client.aclose()
 
     # --- requests --------------------------------------------------------------------------------------------------
     async def _spend(self, request: Request) -> Response:

@@ -36,7 +36,7 @@ def serve(books: Books, path: Path, patience: Patience) -> None:
     listener = bind_private(path)
     config = uvicorn.Config(
         Gateway(books, patience).app(), log_level=logging.WARNING, access_log=False, server_header=False,
-        lifespan="off", timeout_graceful_shutdown=_GRACE_SECONDS,
+        lifespan="on", timeout_graceful_shutdown=_GRACE_SECONDS,
     )  # fmt: skip
     before = [(number, signal.signal(number, _stopped)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
