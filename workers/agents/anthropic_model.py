@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import anthropic
@@ -10,7 +10,7 @@ import httpx2
 from anthropic.types import MessageParam, TextBlockParam, ToolParam
 
 from workers.agents import prompts
-from workers.agents.conversation import Call, Entry, Reply, Results, Said, Stop
+from workers.agents.conversation import Entry, Reply, Results, Said, Stop
 from workers.agents.model import HOST, error_of
 from workers.agents.tools import TOOLS, checked
 
@@ -38,7 +38,12 @@ class AnthropicModel:
                 tools=_tools(),
                 messages=messages(entries),
             ) as stream:
-                return read(stream.get_final_message())
+                # The SDK repairs broken JSON; what the model really wrote decides whether a call is one.
+                raw: dict[int, str] = {}
+                for event in stream:
+                    if event.type == "content_block_delta" and event.delta.type == "input_json_delta":
+                        raw[event.index] = raw.get(event.index, "") + event.delta.partial_json
+                return read(stream.get_final_message(), raw)
         except anthropic.APIStatusError as error:
             raise error_of(error.status_code, error.response.headers, _message(error)) from error
         except (anthropic.APIError, httpx2.HTTPError, ValueError, AssertionError, RuntimeError) as error:
@@ -66,19 +71,22 @@ def messages(entries: Sequence[Entry]) -> list[MessageParam]:
     return cast(list[MessageParam], found)
 
 
-def read(message: Any) -> Reply:
-    """The SDK's message; its blocks are kept as they are, thoughts with their signatures among them."""
+def read(message: Any, raw: Mapping[int, str]) -> Reply:
+    """The SDK's message, and the inputs of its calls by block as they were written.
+
+    Blocks are kept as they are, thoughts with their signatures among them: the API wants them back unchanged.
+    """
     if message.stop_reason is None:
         raise error_of(0, {}, "the answer was cut off")
     native = [_plain(block) for block in message.content]
-    calls = tuple(_call(block) for block in message.content if block.type == "tool_use")
+    calls = tuple(
+        checked(block.id, block.name, raw.get(at, block.input))
+        for at, block in enumerate(message.content)
+        if block.type == "tool_use"
+    )
     text = "".join(block.text for block in message.content if block.type == "text")
     stop = {"max_tokens": Stop.LENGTH, "refusal": Stop.REFUSED}.get(message.stop_reason, Stop.TURN)
     return Reply(text, calls, stop, native or [{"type": "text", "text": "(empty)"}])
-
-
-def _call(block: Any) -> Call:
-    return checked(block.id, block.name, block.input)
 
 
 def _plain(block: Any) -> dict[str, Any]:
