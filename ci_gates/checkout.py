@@ -15,13 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ci_gates.head import FLEET
+from ci_gates.inputs import read_texts
 from ci_gates.plain import clean
+from ci_gates.plan import make_plan
 from ci_gates.runner import Gated, GateRunner, Job, Listener
+from ci_gates.starter import BROUGHT, starter
 from ci_gates.verdict import described
 from fleet.adapters.git import BareRepo, TreeEntry
 from fleet.adapters.git_run import git
 from fleet.core.codec import encode
 from fleet.core.errors import FleetError, UsageError
+from fleet.core.gateconfig import FILE
 from fleet.core.gates import GateRecord, Mode, Outcome, VerdictRecord
 
 _BASES = (
@@ -95,6 +99,28 @@ def import_checkout(path: Path, store: Path, base: str = "", worktree: bool = Fa
         hint = "Commit the change, or give --worktree to include what is not committed."
         raise UsageError(f"{path} does not differ from its base {since[:12]}.", hint)
     return Imported(repo, head, since)
+
+
+def first_config(path: Path) -> tuple[Path, str]:
+    """(file, text) of a first ``.fleet.toml`` for the checkout at ``path``, from what its last commit shows.
+
+    Nothing is written. Raises UsageError when there is no checkout with a commit.
+    """
+    top = _top(path)
+    if not (top / ".git").exists():
+        raise UsageError(f"{top} has no folder to write in.", "Run this in a checkout, not in a bare repository.")
+    with tempfile.TemporaryDirectory(prefix="fleet-init-") as scratch:
+        repo = BareRepo.init(Path(scratch) / "store.git")
+        try:
+            repo.fetch(top, ("+HEAD:refs/import/HEAD",), trust_owner=True)
+        except FleetError as error:
+            raise UsageError(
+                f"{path} has no commit that can be read: {error.message}", "Commit something first."
+            ) from error
+        files = tuple(entry.path for entry in repo.files("refs/import/HEAD"))
+        texts = {name: text for name, text in read_texts(repo, "refs/import/HEAD", files).items() if name != FILE}
+    plan = make_plan(files, texts, programs=BROUGHT, allow_no_tests=True)
+    return top / FILE, starter(plan)
 
 
 def _top(path: Path) -> Path:

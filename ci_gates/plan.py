@@ -34,7 +34,7 @@ CONFIG_FILES = (
     "setup.cfg",
 )
 _PYTEST = ("python", "-m", "pytest", "-q")
-_MYPY = ("--cache-dir=/dev/null", "--no-color-output", "--no-error-summary", "--show-error-codes", "--no-pretty")
+MYPY_WORDS = ("--cache-dir=/dev/null", "--no-color-output", "--no-error-summary", "--show-error-codes", "--no-pretty")
 _ERRORS_ONLY = "E9,F63,F7,F82"
 
 
@@ -104,7 +104,7 @@ def readable(argv: tuple[str, ...], kind: GateKind) -> tuple[tuple[str, ...], st
     if name == "ruff" and "check" in argv and not any(word.startswith("--output-format") for word in argv):
         return (*argv, "--output-format", "json", "--no-cache"), "ruff"
     if name == "mypy":
-        return (*argv, *_MYPY), "mypy"
+        return (*argv, *MYPY_WORDS), "mypy"
     if name == "pyright":
         return (*argv, "--outputjson"), "pyright"
     if pytest_word(argv) is not None and kind is GateKind.TESTS:
@@ -159,7 +159,7 @@ def _types(files: tuple[str, ...], texts: Mapping[str, bytes], tools: Mapping[st
             parsed = ini(texts.get(source))
             section = {**dict(parsed.items("mypy") if "mypy" in parsed else {}), **section}
         aimed = any(key in section for key in ("files", "packages", "modules"))
-        argv = ("mypy", *_MYPY, *(() if aimed else mypy_targets(files)))
+        argv = ("mypy", *MYPY_WORDS, *(() if aimed else mypy_targets(files)))
         found.append(GateSpec("types", GateKind.TYPES, Mode.NO_REGRESSION, argv, "mypy"))
     if "pyrightconfig.json" in texts or "pyright" in tools:
         name = "pyright" if found else "types"

@@ -1,7 +1,9 @@
 """All commands in one place: importing a module registers its commands."""
 
 import fleet.cli.bench
+import fleet.cli.demo
 import fleet.cli.home_commands
+import fleet.cli.init
 import fleet.cli.run
 import fleet.cli.tickets  # noqa: F401
 from fleet.cli.app import app

@@ -37,6 +37,7 @@ from fleet.gateway.server import serve as serve_gateway
 from fleet.intake.sweep import Sweep
 from fleet.local import keys
 from fleet.local.gating import gate_runner
+from fleet.local.revoke import canceller
 from fleet.local.wiring import CeleryWaker, Wiring, host_name
 from fleet.publisher.service import Publisher, Remote
 from fleet.publisher.tasks import PublisherTasks
@@ -173,7 +174,8 @@ def agents(wiring: Wiring) -> None:
     def attempt(ticket: str, number: int, round: int, turn: int = 0) -> None:
         tasks.attempt(ticket, number, round)
 
-    celery = wiring.celery(Role.AGENTS, {"agents.attempt": attempt})
+    revoked = canceller(wiring.ledger(Role.PEOPLE), wiring.clock)
+    celery = wiring.celery(Role.AGENTS, {"agents.attempt": attempt}, revoked)
     for live in tasks.reattach():
         threading.Thread(target=tasks.wait, args=(live,), daemon=True).start()
     celery.worker("agents", wiring.settings.workers.agents, name="agents")

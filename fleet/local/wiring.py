@@ -85,12 +85,13 @@ class Wiring:
     def ledger(self, role: Role) -> RedisLedger:
         return RedisLedger(self.client(role))
 
-    def celery(self, role: Role, table: Table) -> FleetCelery:
+    def celery(self, role: Role, table: Table, on_revoke: Callable[[str], None] | None = None) -> FleetCelery:
         from fleet.adapters.celery_app import make_app  # noqa: PLC0415
 
         address = parse_address(self.home.broker_url) if self.home.broker_url else self.address
         url = broker_url(address, role.value, self.password(role))
-        return make_app(url, table, name=f"fleet-{role.value}", options=broker_options(address))
+        options = broker_options(address)
+        return make_app(url, table, name=f"fleet-{role.value}", options=options, on_revoke=on_revoke)
 
     # --- files, git, sandbox ---------------------------------------------------------------------------------------
     @functools.cached_property
