@@ -84,4 +84,5 @@ def _bare(argv: Sequence[str]) -> tuple[str, ...]:
 
 def _commented(text: str, tool: str) -> str:
     lines = "".join(f"# {line}\n" for line in text.strip().splitlines())
-    return f"\n# {tool} is set up here, but is not one of the fleet's own tools; name it in the dependencies to use it:\n{lines}"
+    why = f"{tool} is set up here, but the fleet does not bring it; name it in the dependencies to use it:"
+    return f"\n# {why}\n{lines}"

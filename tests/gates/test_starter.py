@@ -47,7 +47,7 @@ def test_the_first_config_is_valid_and_changes_no_gate(name: str) -> None:
 def test_every_comment_is_valid_when_it_is_taken_in() -> None:
     text = starter(plan(REPOSITORIES["pyright"]))
     taken = "".join(
-        line.removeprefix("# ") + "\n" for line in text.splitlines() if line.startswith("# [") or " = " in line
+        line.removeprefix("# ") + "\n" for line in text.splitlines() if line.startswith(("# [", "[")) or " = " in line
     )
     found = gateconfig.parse(taken.encode())
     assert "pyright" in {gate.name for gate in found.gates}

@@ -6,6 +6,7 @@ import pytest
 
 from fleet.adapters.acl import Role
 from fleet.core.effects import Effect, EffectKind
+from fleet.core.events import Published, Source
 from fleet.core.states import Reason, State
 from fleet.local import revoke
 from fleet.local.revoke import canceller
@@ -59,6 +60,11 @@ def test_a_publication_that_had_begun_is_withdrawn(world: World) -> None:
     assert world.ledgers["publisher"].begin("publisher", effect, "p")
     canceller(world.ledger(Role.PEOPLE), world.clock)(effect.id)
     world.turns(supervisor)
+    late = Published(7, "url", "h" * 40, "b" * 40)
+    world.players.say("publisher", Source.PUBLISHER, effect.ticket, effect.attempt, late)
+    world.turns(supervisor)
+    view = world.ledgers["people"].view(effect.ticket)
+    assert view is not None and view.state is State.CANCELLED
     assert [one.kind for one in world.players.woken if one.kind is EffectKind.WITHDRAW]
 
 
