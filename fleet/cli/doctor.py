@@ -11,6 +11,7 @@ from fleet.adapters.git_run import git_program, git_version
 from fleet.adapters.redis_program import find_program
 from fleet.adapters.sandbox import matrix, probe_tiers
 from fleet.core.errors import FleetError
+from fleet.local import keys
 from fleet.local.home import Home
 
 LEAST_FREE = 2 * 2**30
@@ -37,7 +38,7 @@ def examine(home: Home) -> list[Check]:
         _guard("store", lambda: _store(home)),
         _guard("home", lambda: _home(home)),
     ]
-    checks += [_guard("settings", lambda: _settings(home)), *_sandbox(), _tools(home)]
+    checks += [_guard("settings", lambda: _settings(home)), *_sandbox(), _tools(home), *_models(home)]
     return checks
 
 
@@ -97,3 +98,14 @@ def _tools(home: Home) -> Check:
     if home.tools.name and (home.tools / "bin" / "ruff").exists():
         return Check("tools", "ok", f"locked ruff, mypy and pytest in {home.tools}")
     return Check("tools", "bad", "the locked tools environment is missing", "start the fleet with bin/fleet")
+
+
+def _models(home: Home) -> list[Check]:
+    """Whether each provider's key is known, never what it is. None is needed to run commands or the rehearsal."""
+    known = keys.named(home)
+    return [
+        Check("model", "ok", f"{provider}: {variable} is set")
+        if variable in known
+        else Check("model", "note", f"{provider}: no key", f"export {variable}=… before the next fleet command")
+        for provider, (variable, _, _) in keys.PROVIDERS.items()
+    ]

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 
 from fleet.adapters.acl import Role
@@ -201,7 +202,9 @@ class Client:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise UsageError(f"There is no ticket {name}.", "See them with `fleet ls`.")
+            near = get_close_matches(name, [view.id for view in views], 1, 0.6)
+            hint = f"Did you mean {near[0]}?" if near else "See them with `fleet ls --all`."
+            raise UsageError(f"There is no ticket {name}.", hint)
         raise UsageError(f"{name} could be {', '.join(sorted(view.id for view in found)[:5])}.", "Give more of the id.")
 
     def tell(self, view: TicketView, data: EventData) -> None:

@@ -55,6 +55,12 @@ def secrets(home: Home) -> tuple[str, ...]:
     return tuple(value for name, value in _read(home.layout.secrets / FILE).items() if name.endswith("_KEY"))
 
 
+def named(home: Home) -> frozenset[str]:
+    """The variables that hold something, of this command's environment or kept from an earlier one; no value."""
+    told = (name for key, url, _ in PROVIDERS.values() for name in (key, url) if home.env.get(name))
+    return frozenset((*told, *_read(home.layout.secrets / FILE)))
+
+
 def _base(url: str) -> str:
     """The gateway's paths begin with the version, which OpenAI's address holds by custom."""
     return url.rstrip("/").removesuffix("/v1")
