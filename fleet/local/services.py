@@ -107,7 +107,10 @@ def gateway(wiring: Wiring) -> None:
         wiring.clock,
         wiring.ids,
     )
-    serve_gateway(books, wiring.layout.runtime / GATEWAY_SOCKET, Patience(head=settings.supervision.model_silence))
+    # The supervisor notices a silent model first, and says something to the agent; this is only the last resort.
+    serve_gateway(
+        books, wiring.layout.runtime / GATEWAY_SOCKET, Patience(head=settings.supervision.model_silence * 1.5 + 30.0)
+    )
 
 
 def rehearsal(wiring: Wiring) -> None:
