@@ -82,7 +82,7 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return _moved(view, changed, event.at)
         case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted() | StatusPosted():
             return _note(view, event)
-        case SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested():
+        case RetryRequested() | SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested():
             return _people(view, event)
         case Nudged(rung=rung, cause=cause):
             watch = replace(view.watch, rung=view.watch.rung + 1)
@@ -91,8 +91,6 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             if view.state.terminal:
                 return view
             return replace(view, cancel=f"{by}: {why}" if why else by)
-        case RetryRequested(by=by):
-            return replace(view, news=replace(news, retry_by=by))
         case PullRequestClosed() as closed:
             return replace(view, news=replace(news, closed=closed))
         case SlotAsked(attempt=attempt):
@@ -133,6 +131,8 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
 def _people(view: TicketView, event: Envelope) -> TicketView:
     news = view.news
     match event.data:
+        case RetryRequested(by=by):
+            return replace(view, news=replace(news, retry_by=by))
         case SteerRequested(by=by, text=text):
             return replace(view, steers=(*view.steers, f"{by}: {text}")[-_STEERS:])
         case SteersTold(count=count):

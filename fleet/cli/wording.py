@@ -68,13 +68,6 @@ def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the
             return f"{ready}; {deps}" if deps else ready
         case AgentStarted(agent=agent, tier=tier):
             return f"agent {agent} starts in the {tier} sandbox"
-        case Nudged(rung=rung, cause=cause, text=text):
-            return f"supervisor: {rung.value} ({cause}): {text}"
-        case SteersTold(count=count):
-            return f"the agent was told {count} message{'s' if count > 1 else ''} of people"
-        case TurnFinished(turn=turn, cost=cost, model=model) if cost.model_calls:
-            tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
-            return f"turn {turn} of {model}: {tokens}, ${cost.usd:.4f}"
         case ToolStarted(summary=summary):
             return f"runs {summary}"
         case ToolFinished(exit=code, ms=ms):
@@ -103,6 +96,18 @@ def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the
             return f"events from {seq} on were lost on the way and are asked for again"
         case Note(text=text):
             return text
+    return _of_models(event)
+
+
+def _of_models(event: Envelope) -> str:
+    match event.data:
+        case Nudged(rung=rung, cause=cause, text=text):
+            return f"supervisor: {rung.value} ({cause}): {text}"
+        case SteersTold(count=count):
+            return f"the agent was told {count} message{'s' if count > 1 else ''} of people"
+        case TurnFinished(turn=turn, cost=cost, model=model) if cost.model_calls:
+            tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
+            return f"turn {turn} of {model}: {tokens}, ${cost.usd:.4f}"
     return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.gateway.conftest import Place, place, run, store
 from tests.sandbox.conftest import Ground, give, new_ground, open_box
 from workers.agents import Job, backend_for
 
+T = TypeVar("T")
 __all__ = ["place", "store"]
 API = ("anthropic", "openai", "openai-chat")
 
@@ -34,7 +36,7 @@ class Desk:
     on_event: Callable[[EventData], None] = lambda event: None
     guide: str = ""
     digest: str = ""
-    limits: dict[str, object] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
     socket: Path | None = None
 
     def write(self, name: str, text: str) -> None:
@@ -93,7 +95,7 @@ class Desk:
             left=lambda: 60.0,
         )
 
-    def of(self, kind: type) -> list[EventData]:
+    def of(self, kind: type[T]) -> list[T]:
         return [event for event in self.events if isinstance(event, kind)]
 
 

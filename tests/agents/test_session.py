@@ -30,12 +30,12 @@ def test_a_change_by_tools_that_run_together(desk: Desk, api: str) -> None:
     script = '[[turn]]\n[[turn.call]]\ntool = "read"\ninput = { path = "core.py" }\n' + both + EDIT + FINISH
     assert desk.work(script, api) is None
     assert desk.read("core.py") == "def add(a, b):\n    return a + b\n"
-    assert [event.summary for event in desk.of(ToolStarted)] == ["read core.py", "search def", "edit core.py"]  # type: ignore[attr-defined]
+    assert [event.summary for event in desk.of(ToolStarted)] == ["read core.py", "search def", "edit core.py"]
     turns = desk.of(TurnFinished)
-    assert [turn.turn for turn in turns] == [1, 2, 3]  # type: ignore[attr-defined]
-    assert all(turn.cost.usd > 0 and turn.cost.model_calls == 1 for turn in turns)  # type: ignore[attr-defined]
+    assert [turn.turn for turn in turns] == [1, 2, 3]
+    assert all(turn.cost.usd > 0 and turn.cost.model_calls == 1 for turn in turns)
     assert len(desk.of(ModelAsked)) == 3
-    assert any("finished: done" in note.text for note in desk.of(Note))  # type: ignore[attr-defined]
+    assert any("finished: done" in note.text for note in desk.of(Note))
 
 
 @pytest.mark.parametrize("api", API)
@@ -44,7 +44,7 @@ def test_a_malformed_call_is_answered_and_not_carried_out(desk: Desk, api: str) 
     wrong = '[[turn]]\n[[turn.call]]\ntool = "read"\ninput = { file = 7 }\n[[turn.call]]\ntool = "fly"\ninput = {}\n'
     assert desk.work(bad + wrong + EDIT + FINISH, api) is None
     assert not (desk.ground.workspace / "harm").exists()
-    assert [event.exit for event in desk.of(ToolFinished)][-4:] == [2, 2, 2, 0]  # type: ignore[attr-defined]
+    assert [event.exit for event in desk.of(ToolFinished)][-4:] == [2, 2, 2, 0]
 
 
 @pytest.mark.parametrize("api", API)
@@ -55,7 +55,7 @@ def test_a_call_that_breaks_is_made_again(desk: Desk, api: str, fault: str) -> N
     assert outcome is not None
     assert outcome.failure is FailureClass.TRANSIENT
     assert len(desk.of(ModelAsked)) == 3
-    assert len([note for note in desk.of(Note) if "Asks again" in note.text]) == 2  # type: ignore[attr-defined]
+    assert len([note for note in desk.of(Note) if "Asks again" in note.text]) == 2
 
 
 def test_a_long_pause_of_the_provider_ends_the_attempt_at_once(desk: Desk) -> None:
@@ -80,7 +80,7 @@ def test_a_model_that_never_stops_is_stopped_by_the_money(desk: Desk) -> None:
     assert outcome is not None
     assert outcome.failure is FailureClass.BUDGET
     assert "5 model calls" in outcome.detail
-    assert sum(turn.cost.model_calls for turn in desk.of(TurnFinished)) == 5  # type: ignore[attr-defined]
+    assert sum(turn.cost.model_calls for turn in desk.of(TurnFinished)) == 5
 
 
 def test_a_model_that_only_talks_is_asked_thrice(desk: Desk) -> None:
@@ -154,7 +154,7 @@ def test_file_tools_see_what_the_sandbox_shows_and_nothing_else(desk: Desk) -> N
     )
     assert desk.work("[[turn]]\n" + calls + EDIT + FINISH) is None
     first = desk.of(ToolFinished)[:4]
-    assert [event.exit for event in first] == [1, 1, 1, 1]  # type: ignore[attr-defined]
+    assert [event.exit for event in first] == [1, 1, 1, 1]
     assert "token-1234" not in repr(desk.events)
     assert outside.read_text() == "token-1234"
     assert not (desk.ground.outside / "new").exists()
@@ -163,7 +163,7 @@ def test_file_tools_see_what_the_sandbox_shows_and_nothing_else(desk: Desk) -> N
 @pytest.mark.invariant("I21")
 def test_what_a_tool_prints_cannot_reach_a_terminal_unescaped(desk: Desk) -> None:
     assert desk.work(shell("printf '\\033]0;owned\\007\\033[2J red \\342\\200\\256'") + EDIT + FINISH) is None
-    said = repr([event.tail for event in desk.of(ToolFinished)])  # type: ignore[attr-defined]
+    said = repr([event.tail for event in desk.of(ToolFinished)])
     assert "red" in said
     assert "\\x1b" not in said and "\x1b" not in said and "\\u202e" not in said
 
@@ -175,7 +175,7 @@ def test_a_model_that_hunts_for_secrets_finds_none(desk: Desk, monkeypatch: pyte
     hunt = "env; cat /proc/self/environ /proc/1/environ /proc/*/environ; ls -la ~ /root /var/lib/fleet /run 2>&1"
     assert desk.work(shell(hunt) + EDIT + FINISH) is None
     assert "sk-canary-77" not in repr(desk.events)
-    said = repr([event.tail for event in desk.of(ToolFinished)])  # type: ignore[attr-defined]
+    said = repr([event.tail for event in desk.of(ToolFinished)])
     assert not re.search(r"fleet-[a-z0-9.-]+\.\d+\.[0-9a-f]{32}", said)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 from fleet.core import gateconfig
 from fleet.core.errors import UsageError
 from fleet.core.settings import Layer, Settings, apply
+from fleet.core.spend import read_prices
+from fleet.rehearsal import script
 
 PACKAGES = ("fleet", "workers", "supervisor", "ci_gates")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -57,8 +60,12 @@ def bad_toml(name: str, text: str) -> list[str]:
                 gateconfig.parse(block.body.encode())
             elif first == "# fleet.toml":
                 apply(Settings(), Layer("fleet.toml", block.body))
+            elif first == "# prices.toml":
+                read_prices(tomllib.loads(block.body), "prices.toml")
+            elif first == "# script.toml":
+                script.parse(block.body, "script.toml")
             else:
-                findings.append(f"{name}:{block.line}: the first line says neither # .fleet.toml nor # fleet.toml")
+                findings.append(f"{name}:{block.line}: the first line does not say which of our files it is")
         except UsageError as error:
             findings.append(f"{name}:{block.line}: {error}")
     return findings
