@@ -82,11 +82,8 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return _moved(view, changed, event.at)
         case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted() | StatusPosted():
             return _note(view, event)
-        case RetryRequested() | SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested():
+        case RetryRequested() | SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested() | Nudged():
             return _people(view, event)
-        case Nudged(rung=rung, cause=cause):
-            watch = replace(view.watch, rung=view.watch.rung + 1)
-            return replace(view, watch=watch, activity=f"{rung.value} because of {cause}")
         case CancelRequested(by=by, why=why):
             if view.state.terminal:
                 return view
@@ -141,6 +138,9 @@ def _people(view: TicketView, event: Envelope) -> TicketView:
             return replace(view, news=replace(news, pause_by=by))
         case ResumeRequested(by=by):
             return replace(view, news=replace(news, resume_by=by))
+        case Nudged(rung=rung, cause=cause):
+            watch = replace(view.watch, rung=view.watch.rung + 1)
+            return replace(view, watch=watch, activity=f"{rung.value} because of {cause}")
     return view
 
 
