@@ -16,6 +16,9 @@ from fleet.local.host import LOOK_EVERY, Host, anybody, join, note, settle_memor
 from fleet.local.services import NAMES, services
 from fleet.local.wiring import Wiring
 
+_READY_S = 60.0
+_AGAIN_S = 0.5
+
 
 def run_host(home: Home) -> None:
     """Serves this home until told to stop or until nobody needs it. Returns at once when another host does."""
@@ -112,7 +115,20 @@ def run_service(home: Home, name: str) -> None:
     if name == "supervisor":
         # What a host does between its other duties. The supervisor forks nothing, so a thread does no harm there.
         threading.Thread(target=_tend_for_ever, args=(wiring,), daemon=True).start()
-    services(wiring)[name]()
+    _run_when_ready(wiring, services(wiring)[name])
+
+
+def _run_when_ready(wiring: Wiring, service: Callable[[], None]) -> None:
+    """They start in any order, so one may miss another at first (the attempts' host needs an opened ledger)."""
+    until = wiring.clock.monotonic() + _READY_S
+    while True:
+        try:
+            return service()
+        except TemporaryError as error:
+            if wiring.clock.monotonic() > until:
+                raise
+            note(f"{error} Trying again.")
+            wiring.clock.sleep(_AGAIN_S)
 
 
 def _tend_for_ever(wiring: Wiring) -> None:
