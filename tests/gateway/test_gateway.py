@@ -144,7 +144,8 @@ def test_settling_twice_counts_once(place: Place) -> None:
 def test_a_broken_stream_counts(place: Place, fault: str) -> None:
     from fleet.gateway.app import Patience
 
-    place.patience = Patience(head=1.0)
+    if fault == "silence":
+        place.patience = Patience(head=4.0)
     view, text = place.at_work(), "word " * 2000
     model = place.script(f'title = "x"\n[[turn]]\ntext = "{text}"\nfault = "{fault}"\n')
     http = place.serve()
