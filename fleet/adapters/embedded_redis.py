@@ -157,6 +157,8 @@ class EmbeddedRedis:
         client = self._client()
         try:
             folder = client.config_get("dir").get("dir")
+            # A server that still loads answers the question above, but not this one: its log is not complete yet.
+            client.ping()
         except store.StoreError as error:
             if store.is_connection_error(error):
                 return False
