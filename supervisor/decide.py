@@ -365,17 +365,6 @@ def _end(view: TicketView, state: State, reason: Reason, detail: str) -> Decisio
     return Decision(StateChanged(state, reason, detail), _return_slot(view))
 
 
-# After these moves people who look at the issue should read something new.
-TOLD = frozenset(
-    {State.RUNNING, State.PARKED, State.REJECTED, State.ESCALATED, State.CANCELLED, State.MERGED, State.CLOSED}
-)
-
-
-def status(view: TicketView) -> Order:
-    """Bring the issue's status comment up to ``view``; ordered by the shard after a move into ``TOLD``."""
-    return Order(Effect(EffectKind.STATUS, view.id, view.attempt, view.version))
-
-
 def _return_slot(view: TicketView) -> tuple[Order, ...]:
     if not view.slot and view.state is not State.QUEUED:
         return ()
