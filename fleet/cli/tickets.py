@@ -13,7 +13,7 @@ from fleet.adapters.ledger import RedisLedger
 from fleet.cli.app import app, put_json, running, safe
 from fleet.cli.live import Printer
 from fleet.cli.run import watch
-from fleet.cli.wording import at_rest, result, why
+from fleet.cli.wording import at_rest, hidden_words, result, why
 from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, PauseRequested, ResumeRequested, RetryRequested, SteerRequested
 from fleet.core.states import Reason, State
@@ -177,6 +177,7 @@ def _head(view: TicketView, admission: str, link: str) -> None:
     print(f"{view.id} is {view.state.value.replace('_', ' ')}: {safe(why(view, admission))}")
     rows: list[tuple[str, Any]] = [
         ("issue", f"{view.ticket.issue} “{view.ticket.title}” by {view.ticket.requested_by}"),
+        ("left out", hidden_words(view.ticket)),
         ("agent", view.ticket.agent),
         ("base", f"{view.ticket.base} {view.base_sha[:12]}"),
         ("attempts", f"{view.attempt - view.hand_backs} of {view.ticket.limits.attempts}"),

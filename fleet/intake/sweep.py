@@ -99,13 +99,15 @@ class Sweep:
                 for view in views:
                     self._labels.cancel(view, told.by, f"the issue was {told.action}")
                 return Answer(200, {"cancelled": " ".join(view.id for view in views)})
-            for view in views:
+            # The fleet's own state labels come back as webhooks, too; they must not cost a question each.
+            for view in views if told.action != "labeled" else ():
                 if (page := self._issue(view, "")) is not None and self._labels.stop(view, page, told.by):
                     return Answer(200, {"stopped": view.id})
             watched = next((one for one in self._watches() if one.repo.lower() == told.repo.lower()), None)
             if watched is None:
                 return Answer(200, {"ignored": f"{told.repo} is not watched"})
-            if told.action not in ("labeled", "reopened"):
+            other = told.label.lower() not in ("", watched.label.lower())
+            if told.action not in ("labeled", "reopened") or other:
                 return Answer(200, {"ignored": f"nothing to do for {told.action}"})
             result = self._labels.consider(watched, told.number)
         if isinstance(result, Ignored):

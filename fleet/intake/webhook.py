@@ -17,12 +17,13 @@ from fleet.core.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class IssueTold:
-    """Something happened to an issue that may start or stop work. ``by``: who did it."""
+    """Something happened to an issue that may start or stop work. ``by``: who did it; ``label``: put on or off."""
 
     repo: str
     number: int
     action: str
     by: str
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,10 @@ class _Numbered(msgspec.Struct):
     number: int
 
 
+class _Named(msgspec.Struct):
+    name: str
+
+
 class _Payload(msgspec.Struct):
     """Only what is acted on; the rest of a payload is nobody's business here."""
 
@@ -57,6 +62,7 @@ class _Payload(msgspec.Struct):
     repository: _Repo | None = None
     sender: _Login | None = None
     issue: _Numbered | None = None
+    label: _Named | None = None
     pull_request: _Numbered | None = None
 
 
@@ -81,7 +87,7 @@ def read(event: str, body: bytes, content_type: str = "application/json") -> Tol
     by = payload.sender.login if payload.sender else ""
     repo = payload.repository.full_name
     if event == "issues" and payload.issue is not None and payload.action in _ISSUE:
-        return IssueTold(repo, payload.issue.number, payload.action, by)
+        return IssueTold(repo, payload.issue.number, payload.action, by, payload.label.name if payload.label else "")
     if event == "pull_request" and payload.pull_request is not None and payload.action == "closed":
         return PullTold(repo, payload.pull_request.number, by)
     return None
