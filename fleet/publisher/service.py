@@ -141,7 +141,8 @@ class Publisher:
         plan = self._ledger.gate_plan(ticket.id, attempt, head)
         records = self._ledger.gate_records(ticket.id, attempt, head)
         verdict = self._ledger.verdict(ticket.id, attempt, round)
-        proof = decide.pass_for(view, attempt, head, plan, records, verdict)
+        approvals = self._ledger.approvals(ticket.id)
+        proof = decide.pass_for(view, attempt, head, plan, records, verdict, approvals)
         if isinstance(proof, NoPass) or plan is None:
             reasons = proof.reasons if isinstance(proof, NoPass) else ()
             raise Stop(PublishProblem.NO_PASS, f"Commit {head[:12]} has no gate pass: {'; '.join(reasons)[:600]}.")
