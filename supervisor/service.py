@@ -150,6 +150,7 @@ class Supervisor:
             {ticket: decode(raw, TicketView) for ticket, raw in loaded.views.items()},
             outbox,
             dict(loaded.cursors),
+            self._store.incarnation,
         )
         self._keepers[name] = ShardKeeper(shard, self._policy)
 
