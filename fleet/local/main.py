@@ -10,7 +10,7 @@ from dataclasses import asdict
 from fleet.adapters.acl import Role
 from fleet.adapters.sandbox import sweep
 from fleet.core.errors import FleetError, TemporaryError, UsageError
-from fleet.local import ports
+from fleet.local import ports, telemetry
 from fleet.local.home import Home, HostState, version
 from fleet.local.host import LOOK_EVERY, Host, anybody, join, note, settle_memory, take_lock
 from fleet.local.services import NAMES, services
@@ -100,12 +100,14 @@ def run_service(home: Home, name: str) -> None:
     if name == "host":
         run_host(home)
         return
-    if name not in NAMES:
-        raise UsageError(f"There is no service {name}.", f"Services are {', '.join(NAMES)}.")
+    if name not in (*NAMES, telemetry.NAME):
+        raise UsageError(f"There is no service {name}.", f"Services are {', '.join((*NAMES, telemetry.NAME))}.")
     if join(home.host_lock) is None:
         raise UsageError("The fleet is already running in this home.", "Stop it with `fleet down` first.")
     settings = home.settings()
     wiring = Wiring(home, settings)
+    if name == telemetry.NAME and not telemetry.wanted(wiring):
+        raise UsageError("No telemetry is asked for.", "Set telemetry.metrics_port or telemetry.otlp_endpoint.")
     address = wiring.open_store()
     wiring.forge_url = f"http://127.0.0.1:{ports.shared(home, settings.home.forge_port)}"
     wiring.tokens()

@@ -35,7 +35,7 @@ from fleet.gateway.server import SOCKET as GATEWAY_SOCKET
 from fleet.gateway.server import price_table
 from fleet.gateway.server import serve as serve_gateway
 from fleet.intake.sweep import Sweep
-from fleet.local import keys
+from fleet.local import keys, telemetry
 from fleet.local.gating import gate_runner
 from fleet.local.revoke import canceller
 from fleet.local.wiring import CeleryWaker, Wiring, host_name
@@ -53,6 +53,7 @@ from workers.loop import Tools
 from workers.tasks import AgentTasks
 
 Service = Callable[[], None]
+# Beside these there is ``telemetry``, in a home whose settings ask for it.
 NAMES = ("forge", "gateway", "rehearsal", "intake", "supervisor", "attempts", "agents", "gates", "publisher")
 
 
@@ -72,6 +73,8 @@ def services(wiring: Wiring) -> Mapping[str, Service]:
     bound = {name: _bind(run, wiring) for name, run in table.items()}
     for number in range(2, wiring.settings.workers.supervisors + 1):
         bound[f"supervisor-{number}"] = _bind(supervisor, wiring)
+    if telemetry.wanted(wiring):
+        bound[telemetry.NAME] = _bind(telemetry.telemetry, wiring)
     return bound
 
 

@@ -42,14 +42,17 @@ _PHASES = {
     State.BACKING_OFF: "backoff",
     State.PARKED: "parked",
 }
-# The reasons for which a phase ends well; with any other it failed.
+# The reasons for which a phase ends well; with any other it failed. A person's word is no failure.
+_ASKED = frozenset({Reason.HANDED_BACK, Reason.PAUSED, Reason.CANCELLED_BY_PERSON})
 _GOOD = {
-    "attempt": frozenset({Reason.CHANGE_READY, Reason.HANDED_BACK, Reason.PAUSED}),
-    "gates": frozenset({Reason.GATES_PASSED, Reason.PAUSED}),
-    "publish": frozenset({Reason.PUBLISHED}),
+    "attempt": _ASKED | {Reason.CHANGE_READY},
+    "gates": _ASKED | {Reason.GATES_PASSED},
+    "publish": _ASKED | {Reason.PUBLISHED},
 }
 _RED = frozenset({"failed", "timed_out", "infrastructure"})
 _UNANSWERED = "no answer"
+OTHER = "other"
+_PROVIDERS = frozenset({"anthropic", "openai", "rehearsal", "command"})
 Attributes = dict[str, Value]
 
 
@@ -88,7 +91,7 @@ class _Trace:
         self._tools: dict[str, _Open] = {}
         self._root = _Open(ROOT, ROOT, at, self._about())
         self._told: tuple[float, State, Reason] | None = None
-        self._provider = _provider(ticket.agent)
+        self._provider = provider(ticket.agent)
         self._sums: dict[str, float] = {"usd": 0.0, "calls": 0, "attempts": 0}
 
     def take(self, number: int, event: Envelope) -> None:
@@ -260,7 +263,8 @@ def _within(child: SpanData, parent: SpanData) -> SpanData:
     return replace(child, start=start, end=min(max(child.end, start), parent.end))
 
 
-def _provider(agent: str) -> str:
-    """The agent's backend, as the conventions for generative AI name providers."""
+def provider(agent: str) -> str:
+    """The agent's backend, named as the conventions for generative AI name providers."""
     name = agent.partition(":")[0].strip()
-    return "openai" if name.startswith("openai") else name
+    name = "openai" if name.startswith("openai") else name
+    return name if name in _PROVIDERS else OTHER
