@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -19,8 +19,11 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 
 from fleet.adapters.redaction import Redactor
+from fleet.core.errors import FleetError
+from fleet.core.events import Envelope
 from fleet.core.ports import Clock
 from fleet.core.ticket import Ticket
+from fleet.core.tracing import trace_id
 
 _VALUE_CHARS = 8000
 _FILE_BYTES = 32 << 20
@@ -59,10 +62,19 @@ def about(**context: str | int) -> Iterator[None]:
         yield
 
 
-def about_ticket(ticket: Ticket, attempt: int, trace: str) -> AbstractContextManager[None]:
-    """The same for work on a ticket; ``trace`` is a traceparent, of which lines carry the trace's id."""
-    parts = trace.split("-")
-    return about(tenant=ticket.tenant, ticket=ticket.id, attempt=attempt, trace=parts[1] if len(parts) > 1 else "")
+def about_ticket(ticket: Ticket, attempt: int, incarnation: Callable[[], str]) -> AbstractContextManager[None]:
+    """The same for work on a ticket. ``incarnation``: of the ledger; when it cannot be told now, there is no trace."""
+    name = ""
+    with suppress(FleetError):
+        name = incarnation()
+    trace = trace_id(name, ticket.id) if name else ""
+    return about(tenant=ticket.tenant, ticket=ticket.id, attempt=attempt, trace=trace)
+
+
+def about_event(event: Envelope) -> AbstractContextManager[None]:
+    """The same for an event of the ledger."""
+    trace = event.trace.split("-")[1] if event.trace else ""
+    return about(tenant=event.tenant, ticket=event.ticket, attempt=event.attempt, trace=trace)
 
 
 def configure_logging(service: str, target: Path | TextIO | None, clock: Clock, level: int = logging.INFO) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fleet.adapters.telemetry import about_ticket, log
 from fleet.core.events import Envelope, Source, TicketAccepted
 from fleet.core.ports import Clock, Ledger
 from fleet.core.ticket import Ticket
@@ -39,4 +40,6 @@ class IntakeService:
         if new:
             event = Envelope(ticket.tenant, ticket.id, 0, 0, now, TicketAccepted(ticket), Source.INTAKE)
             self._ledger.send(Source.INTAKE, [event], durable=True)
+            with about_ticket(ticket, 0, self._ledger.incarnation):
+                log().info("accepted", issue=ticket.issue, agent=ticket.agent.partition(":")[0])
         return Accepted(ticket, new, request.text.hidden, request.text.comments)

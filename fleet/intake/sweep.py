@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from fleet.adapters.telemetry import about_ticket, log
 from fleet.core.errors import FleetError
 from fleet.core.events import Envelope, PullRequestClosed, Source
 from fleet.core.forge import ForgeClient, ForgePull, pull_request_marker
@@ -59,4 +60,8 @@ class Sweep:
         events = closed_since(views, pulls, self._clock.now())
         if events:
             self._ledger.send(Source.INTAKE, events, durable=True)
+        known = {view.id: view.ticket for view in views}
+        for event in events:
+            with about_ticket(known[event.ticket], 0, self._ledger.incarnation):
+                log().info("the pull request was closed")
         return len(events)

@@ -109,6 +109,7 @@ def gateway(wiring: Wiring) -> None:
         settings.budget.day_usd,
         wiring.clock,
         wiring.ids,
+        wiring.ledger(Role.GATEWAY).incarnation,
     )
     # The supervisor notices a silent model first, and says something to the agent; this is only the last resort.
     serve_gateway(
@@ -181,7 +182,9 @@ def agents(wiring: Wiring) -> None:
         tasks.attempt(ticket, number, round)
 
     revoked = canceller(wiring.ledger(Role.PEOPLE), wiring.clock)
-    celery = wiring.celery(Role.AGENTS, {"agents.attempt": attempt}, revoked)
+    celery = wiring.celery(
+        Role.AGENTS, {"agents.attempt": telemetry.told(wiring.ledger(Role.AGENTS), attempt)}, revoked
+    )
     for live in tasks.reattach():
         threading.Thread(target=tasks.wait, args=(live,), daemon=True).start()
     celery.worker("agents", wiring.settings.workers.agents, name="agents")
@@ -209,7 +212,9 @@ def gates(wiring: Wiring) -> None:
     def run(ticket: str, number: int, round: int, turn: int = 0) -> None:
         tasks.run(ticket, number, round)
 
-    wiring.celery(Role.GATES, {"gates.run": run}).worker("gates", wiring.settings.workers.gates, name="gates")
+    wiring.celery(Role.GATES, {"gates.run": telemetry.told(wiring.ledger(Role.GATES), run)}).worker(
+        "gates", wiring.settings.workers.gates, name="gates"
+    )
 
 
 def publisher(wiring: Wiring) -> None:
@@ -234,7 +239,7 @@ def publisher(wiring: Wiring) -> None:
     tasks = PublisherTasks(ledger, service, wiring.clock, host_name())
 
     def task(run: Callable[[str, int, int], None]) -> Callable[..., None]:
-        return lambda ticket, number, round, turn=0: run(ticket, number, round)
+        return telemetry.told(ledger, lambda ticket, number, round, turn=0: run(ticket, number, round))
 
     table = {
         "publish.pull_request": task(tasks.pull_request),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from fleet import __version__
 from fleet.adapters.acl import Role
 from fleet.adapters.follow import Follower
-from fleet.adapters.telemetry import log
+from fleet.adapters.ledger import RedisLedger
+from fleet.adapters.telemetry import about_ticket, log
 from fleet.telemetry.service import Telemetry
 
 if TYPE_CHECKING:
@@ -62,3 +63,22 @@ def spans_url(setting: str, env: Mapping[str, str]) -> str:
         return env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
     base = base.rstrip("/")
     return base if not base or base.endswith(_PATH) else base + _PATH
+
+
+def told(ledger: RedisLedger, task: Callable[..., None]) -> Callable[..., None]:
+    """A Celery task about (ticket, attempt, …) whose log lines say which ticket they are about."""
+
+    def run(ticket: str, attempt: int, round: int, turn: int = 0) -> None:
+        view = ledger.view(ticket)
+        if view is None:
+            return
+        with about_ticket(view.ticket, attempt, ledger.incarnation):
+            log().info("begins", round=round)
+            try:
+                task(ticket, attempt, round, turn)
+            except Exception as error:
+                log().error("failed", round=round, error=f"{type(error).__name__}: {error}"[:300])
+                raise
+            log().info("ended", round=round)
+
+    return run

@@ -15,7 +15,6 @@ from fleet.adapters.acl import Role
 from fleet.adapters.follow import Follower
 from fleet.adapters.metrics_page import MetricsPage, page
 from fleet.core.budget import Cost
-from fleet.core.effects import EffectKind
 from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.events import Envelope, Nudged, Rung, Source, TicketAccepted, TurnFinished
 from fleet.core.figures import Figures
@@ -49,11 +48,8 @@ def telemetry(world: World) -> Telemetry:
 def test_the_figures_of_two_tickets(world: World) -> None:
     supervisor, told = world.make(), telemetry(world)
     play(world, supervisor, modelled(1), (False, True))
-    world.players.accept(modelled(2))
-    world.turns(supervisor)
-    (start,) = world.ordered(modelled(2), EffectKind.START_ATTEMPT)
-    assert world.ledgers["attempt"].begin("agents", start, "guard")
-    world.clock.advance(400.0)
+    world.running(supervisor, modelled(2))
+    world.clock.advance(40.0)
     world.turns(supervisor)
     read = Read(page(told.figures()))
     assert read("fleet_tickets_accepted_total") == 2
@@ -73,7 +69,7 @@ def test_the_figures_of_two_tickets(world: World) -> None:
     assert read("fleet_model_tokens_total", direction="input", **spent) == 4000
     assert read("fleet_pull_requests_total", result="published") == 1
     assert read("fleet_ticket_seconds_count", state="in_review") == 1
-    assert read("fleet_events_total", source="attempts") == 22
+    assert read("fleet_events_total", source="attempts") == 23
 
 
 def test_ages_are_told_and_a_second_look_counts_nothing_twice(world: World) -> None:
@@ -125,7 +121,7 @@ def test_a_clock_that_jumps_back_makes_no_negative_time() -> None:
     assert book.waits.sums[()] == 0.0
 
 
-# --- the page ----------------------------------------------------------------------------------------------------------
+# --- the page ---------------------------------------------------------------------------------------------------
 @pytest.fixture
 def served() -> Iterator[Callable[[Callable[[], Figures]], MetricsPage]]:
     made: list[MetricsPage] = []
