@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -17,23 +17,24 @@ from fleet.adapters.telemetry import redacted, register_secret
 from fleet.core.tracing import SpanData, Value
 
 _NANO = 1_000_000_000
-_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 
 
 class SpanSender:
-    """``url``: where spans are posted, with its path. Headers and certificates come from OpenTelemetry's variables."""
+    """``url``: where spans are posted, with its path. ``headers``: ``name=value,…``, as OpenTelemetry writes them.
 
-    def __init__(self, url: str, version: str, env: Mapping[str, str], seconds: float = 10.0) -> None:
+    Certificates and compression come from OpenTelemetry's own variables.
+    """
+
+    def __init__(self, url: str, version: str, headers: str = "", seconds: float = 10.0) -> None:
         register_secret(urlsplit(url).password or "")
-        for name in _HEADERS:
-            for pair in env.get(name, "").split(","):
-                # Whole and without its scheme, since "Bearer abc" may also be met as "abc".
-                secret = unquote(pair.partition("=")[2].strip())
-                register_secret(secret)
-                register_secret(secret.rpartition(" ")[2])
+        sent = _read(headers)
+        for secret in sent.values():
+            # Whole and without its scheme, since "Bearer abc" may also be met as "abc".
+            register_secret(secret)
+            register_secret(secret.rpartition(" ")[2])
         # Its own words name each try; the caller says once that spans are not taken.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-        self._exporter = OTLPSpanExporter(endpoint=url, timeout=seconds)
+        self._exporter = OTLPSpanExporter(endpoint=url, headers=sent, timeout=seconds)
         self._resource = Resource.create({"service.name": "fleet", "service.version": version})
         self._scope = InstrumentationScope("fleet", version)
 
@@ -41,6 +42,11 @@ class SpanSender:
         """Whether the other side took them all; blocks for some seconds at most."""
         made = [_readable(span, self._resource, self._scope) for span in spans]
         return self._exporter.export(made) is SpanExportResult.SUCCESS
+
+
+def _read(headers: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in headers.split(","))
+    return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs if name.strip()}
 
 
 def _readable(span: SpanData, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:

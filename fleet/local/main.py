@@ -12,7 +12,7 @@ from fleet.adapters.sandbox import sweep
 from fleet.core.errors import FleetError, TemporaryError, UsageError
 from fleet.local import ports, telemetry
 from fleet.local.home import Home, HostState, version
-from fleet.local.host import LOOK_EVERY, Host, anybody, join, note, settle_memory, take_lock
+from fleet.local.host import LOOK_EVERY, Host, anybody, bound_logs, join, note, settle_memory, take_lock
 from fleet.local.services import NAMES, services
 from fleet.local.wiring import Wiring
 
@@ -70,7 +70,7 @@ def _idle(home: Home, wiring: Wiring) -> Callable[[], bool]:
 
 
 def _tend(wiring: Wiring) -> Callable[[], None]:
-    """What is done every few seconds: the janitor, and the embedded store started again when it died.
+    """What is done every few seconds: the janitor, long logs cut, and the embedded store started again when it died.
 
     The janitor ends and removes what killed attempts and gates left (I10); the store's append-only file has everything
     that was promised.
@@ -79,6 +79,7 @@ def _tend(wiring: Wiring) -> Callable[[], None]:
     def tend() -> None:
         wiring.slots.sweep()
         sweep(wiring.scratch)
+        bound_logs(wiring.layout.logs)
         if wiring.home.redis_url:
             return
         try:

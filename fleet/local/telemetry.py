@@ -12,6 +12,7 @@ from fleet.adapters.acl import Role
 from fleet.adapters.follow import Follower
 from fleet.adapters.ledger import RedisLedger
 from fleet.adapters.telemetry import about_ticket, log
+from fleet.core.ticket import Ticket
 from fleet.telemetry.service import Telemetry
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def telemetry(wiring: Wiring) -> None:
     if url:
         from fleet.adapters.tracing import SpanSender  # noqa: PLC0415
 
-        sender = SpanSender(url, __version__, wiring.home.env)
+        sender = SpanSender(url, __version__, wiring.home.collector())
         log().info("sends traces", url=url)
     service = Telemetry(Follower(wiring.client(Role.TELEMETRY)), wiring.clock, sender, wiring.layout.home / MEMORY)
     if port:
@@ -63,6 +64,16 @@ def spans_url(setting: str, env: Mapping[str, str]) -> str:
         return env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
     base = base.rstrip("/")
     return base if not base or base.endswith(_PATH) else base + _PATH
+
+
+def accepted(ledger: RedisLedger) -> Callable[[Ticket], None]:
+    """For a service that accepts tickets: a line for each."""
+
+    def note(ticket: Ticket) -> None:
+        with about_ticket(ticket, 0, ledger.incarnation):
+            log().info("accepted", issue=ticket.issue, agent=ticket.agent.partition(":")[0])
+
+    return note
 
 
 def told(ledger: RedisLedger, task: Callable[..., None]) -> Callable[..., None]:

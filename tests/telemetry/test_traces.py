@@ -21,12 +21,13 @@ from tests.supervisor.world import World
 from tests.telemetry.collector import Collector, attributes
 from tests.telemetry.story import modelled, play
 
+KEY = "x-api-key=collector-canary-1234,authorization=Bearer%20collector-canary-5678"
 INCARNATION = "incarnation-1"
 
 
 def service(world: World, collector: Collector, memory: Path | None = None) -> Telemetry:
     follower = Follower(world.clients[Role.TELEMETRY.value])
-    return Telemetry(follower, world.clock, SpanSender(collector.url, "1.0", {}, seconds=2.0), memory)
+    return Telemetry(follower, world.clock, SpanSender(collector.url, "1.0", KEY, seconds=2.0), memory)
 
 
 def by_name(spans: list[Span]) -> dict[str, list[Span]]:
