@@ -268,7 +268,7 @@ class Supervisor:
 
 def _note(event: Envelope, done: StateChanged | Nudged) -> None:
     """A decision, for people who read the log of the service; told after it was written."""
-    with about_event(event):
+    with about_event(event, done.attempt if isinstance(done, StateChanged) else 0):
         if isinstance(done, Nudged):
             log().info("nudged", rung=done.rung.value, cause=done.cause, seconds=round(done.seconds, 1))
         else:

@@ -28,7 +28,11 @@ from fleet.core.tracing import trace_id
 _VALUE_CHARS = 8000
 _FILE_BYTES = 32 << 20
 # What these libraries say at INFO is about each single request; the fleet's own events say more.
-_QUIET = ("urllib3", "github", "httpx", "uvicorn.access", "asyncio", "kombu", "amqp")
+_QUIET = (
+    *("urllib3", "github", "httpx", "uvicorn.access", "asyncio", "kombu", "amqp"),
+    *("celery.worker.strategy", "celery.app.trace"),
+)
+_FIRST = ("event", "tenant", "ticket", "attempt", "trace")
 
 _redactor = Redactor()
 _before: list[Callable[..., Any]] = [structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level]
@@ -71,10 +75,10 @@ def about_ticket(ticket: Ticket, attempt: int, incarnation: Callable[[], str]) -
     return about(tenant=ticket.tenant, ticket=ticket.id, attempt=attempt, trace=trace)
 
 
-def about_event(event: Envelope) -> AbstractContextManager[None]:
-    """The same for an event of the ledger."""
+def about_event(event: Envelope, attempt: int = 0) -> AbstractContextManager[None]:
+    """The same for an event of the ledger; ``attempt``: when it is about another one than that which it was told in."""
     trace = event.trace.split("-")[1] if event.trace else ""
-    return about(tenant=event.tenant, ticket=event.ticket, attempt=event.attempt, trace=trace)
+    return about(tenant=event.tenant, ticket=event.ticket, attempt=attempt or event.attempt, trace=trace)
 
 
 def configure_logging(service: str, target: Path | TextIO | None, clock: Clock, level: int = logging.INFO) -> None:
@@ -140,7 +144,8 @@ class _Frame:
         trouble = event.pop("exc_info", None)
         if trouble:
             event["exception"] = _traceback(trouble)
-        return {"at": at, "level": event.pop("level", "info"), "service": self._service, **event}
+        first = {name: event.pop(name) for name in _FIRST if name in event}
+        return {"at": at, "level": event.pop("level", "info"), "service": self._service, **first, **event}
 
 
 def _traceback(trouble: Any) -> str:

@@ -178,5 +178,6 @@ class Telemetry:
         newest = sorted(self._told.items(), key=lambda row: row[1])[-MOST_REMEMBERED:]
         fresh = self._memory.with_name(f".{self._memory.name}.new")
         with suppress(OSError):
+            fresh.touch(0o600)
             fresh.write_text(json.dumps({"incarnation": self._incarnation, "told": dict(newest)}))
             fresh.replace(self._memory)
