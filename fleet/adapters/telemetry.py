@@ -29,7 +29,7 @@ _VALUE_CHARS = 8000
 _FILE_BYTES = 32 << 20
 # What these libraries say at INFO is about each single request; the fleet's own events say more.
 _QUIET = (
-    *("urllib3", "github", "httpx", "uvicorn.access", "asyncio", "kombu", "amqp"),
+    *("urllib3", "github", "httpx", "httpx2", "uvicorn.access", "asyncio", "kombu", "amqp"),
     *("celery.worker.strategy", "celery.app.trace"),
 )
 _FIRST = ("event", "tenant", "ticket", "attempt", "trace")

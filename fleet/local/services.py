@@ -183,7 +183,7 @@ def agents(wiring: Wiring) -> None:
 
     revoked = canceller(wiring.ledger(Role.PEOPLE), wiring.clock)
     celery = wiring.celery(
-        Role.AGENTS, {"agents.attempt": telemetry.told(wiring.ledger(Role.AGENTS), attempt)}, revoked
+        Role.AGENTS, {"agents.attempt": telemetry.told(wiring.ledger(Role.AGENTS), "attempt", attempt)}, revoked
     )
     for live in tasks.reattach():
         threading.Thread(target=tasks.wait, args=(live,), daemon=True).start()
@@ -212,7 +212,7 @@ def gates(wiring: Wiring) -> None:
     def run(ticket: str, number: int, round: int, turn: int = 0) -> None:
         tasks.run(ticket, number, round)
 
-    wiring.celery(Role.GATES, {"gates.run": telemetry.told(wiring.ledger(Role.GATES), run)}).worker(
+    wiring.celery(Role.GATES, {"gates.run": telemetry.told(wiring.ledger(Role.GATES), "gates", run)}).worker(
         "gates", wiring.settings.workers.gates, name="gates"
     )
 
@@ -239,7 +239,7 @@ def publisher(wiring: Wiring) -> None:
     tasks = PublisherTasks(ledger, service, wiring.clock, host_name())
 
     def task(run: Callable[[str, int, int], None]) -> Callable[..., None]:
-        return telemetry.told(ledger, lambda ticket, number, round, turn=0: run(ticket, number, round))
+        return telemetry.told(ledger, run.__name__, lambda ticket, number, round, turn=0: run(ticket, number, round))
 
     table = {
         "publish.pull_request": task(tasks.pull_request),

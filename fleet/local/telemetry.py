@@ -76,7 +76,7 @@ def accepted(ledger: RedisLedger) -> Callable[[Ticket], None]:
     return note
 
 
-def told(ledger: RedisLedger, task: Callable[..., None]) -> Callable[..., None]:
+def told(ledger: RedisLedger, name: str, task: Callable[..., None]) -> Callable[..., None]:
     """A Celery task about (ticket, attempt, …) whose log lines say which ticket they are about."""
 
     def run(ticket: str, attempt: int, round: int, turn: int = 0) -> None:
@@ -84,12 +84,12 @@ def told(ledger: RedisLedger, task: Callable[..., None]) -> Callable[..., None]:
         if view is None:
             return
         with about_ticket(view.ticket, attempt, ledger.incarnation):
-            log().info("begins", round=round)
+            log().info("begins", task=name, round=round)
             try:
                 task(ticket, attempt, round, turn)
             except Exception as error:
-                log().error("failed", round=round, error=f"{type(error).__name__}: {error}"[:300])
+                log().error("failed", task=name, round=round, error=f"{type(error).__name__}: {error}"[:300])
                 raise
-            log().info("ended", round=round)
+            log().info("ended", task=name, round=round)
 
     return run
