@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fleet.adapters import keys
 from fleet.adapters.crash import crash_here
 from fleet.adapters.shard_store import Batch, Refused, ShardStore, Step
-from fleet.adapters.telemetry import about_event, log
+from fleet.adapters.telemetry import about_event, listening, log
 from fleet.core.codec import decode, encode
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import TemporaryError
@@ -202,9 +202,8 @@ class Supervisor:
             crash_here("supervisor.after_step")
         for keeper, turn in turns:
             keeper.commit(turn, self._clock.monotonic())
-            for event in turn.batch.log:
-                if isinstance(event.data, StateChanged | Nudged):
-                    _note(event, event.data)
+            if listening():
+                _note_all(turn)
 
     def _send_due(self, wall: float, mono: float) -> None:
         """Sends what is due. Worker effects stay in the outbox and are sent again until somebody begins them."""
@@ -264,6 +263,12 @@ class Supervisor:
             for effect_id in orders
         }
         self._sent = {effect_id: at for effect_id, at in self._sent.items() if effect_id in known}
+
+
+def _note_all(turn: Turn) -> None:
+    for event in turn.batch.log:
+        if isinstance(event.data, StateChanged | Nudged):
+            _note(event, event.data)
 
 
 def _note(event: Envelope, done: StateChanged | Nudged) -> None:

@@ -48,6 +48,11 @@ def redacted(text: str) -> str:
     return _redactor.clean(text)
 
 
+def listening() -> bool:
+    """Whether a line at INFO goes anywhere; to make one for nobody costs fifty microseconds."""
+    return logging.getLogger("fleet").isEnabledFor(logging.INFO)
+
+
 def log(name: str = "fleet") -> BoundLogger:
     """A logger; silent below WARNING until ``configure_logging`` was called."""
     wrapped = structlog.wrap_logger(

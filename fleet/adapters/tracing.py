@@ -17,6 +17,8 @@ from fleet.adapters.telemetry import redacted, register_secret
 from fleet.core.tracing import SpanData, Value
 
 _NANO = 1_000_000_000
+_MOST_CHARS = 200
+_MOST_INT = 2**63 - 1
 
 
 class SpanSender:
@@ -51,14 +53,14 @@ def _read(headers: str) -> dict[str, str]:
 
 def _readable(span: SpanData, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
     return ReadableSpan(
-        redacted(span.name),
+        _short(span.name),
         _context(span.trace, span.span),
         _context(span.trace, span.parent) if span.parent else None,
         resource,
         _clean(span.attributes),
         [Event(mark.name, _clean(mark.attributes), round(mark.at * _NANO)) for mark in span.marks],
         kind=SpanKind.CLIENT if span.client else SpanKind.INTERNAL,
-        status=Status(StatusCode.ERROR, redacted(span.error)) if span.error else Status(),
+        status=Status(StatusCode.ERROR, _short(span.error)) if span.error else Status(),
         start_time=round(span.start * _NANO),
         end_time=round(span.end * _NANO),
         instrumentation_scope=scope,
@@ -70,4 +72,17 @@ def _context(trace: str, span: str) -> SpanContext:
 
 
 def _clean(attributes: tuple[tuple[str, Value], ...]) -> dict[str, Value]:
-    return {name: redacted(value) if isinstance(value, str) else value for name, value in attributes}
+    return {name: _plain(value) for name, value in attributes}
+
+
+def _plain(value: Value) -> Value:
+    """What the wire can carry: one number that it cannot would keep the whole trace from being sent."""
+    if isinstance(value, str):
+        return _short(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-_MOST_INT, min(value, _MOST_INT))
+    return value
+
+
+def _short(text: str) -> str:
+    return redacted(text)[:_MOST_CHARS]

@@ -24,7 +24,8 @@ class Family:
     values: dict[Labels, float] = field(default_factory=dict)
 
     def add(self, amount: float, *labels: str) -> None:
-        self.values[labels] = self.values.get(labels, 0.0) + amount
+        """Nothing is ever taken off: what counts down is no counter."""
+        self.values[labels] = self.values.get(labels, 0.0) + max(0.0, amount)
 
 
 @dataclass(slots=True)

@@ -260,7 +260,9 @@ class _Trace:
 def _within(child: SpanData, parent: SpanData) -> SpanData:
     """The clocks of several machines need not agree; a child that left its parent would be drawn nowhere."""
     start = min(max(child.start, parent.start), parent.end)
-    return replace(child, start=start, end=min(max(child.end, start), parent.end))
+    end = min(max(child.end, start), parent.end)
+    marks = tuple(replace(mark, at=min(max(mark.at, start), end)) for mark in child.marks)
+    return replace(child, start=start, end=end, marks=marks)
 
 
 def provider(agent: str) -> str:

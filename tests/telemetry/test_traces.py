@@ -12,11 +12,13 @@ from fleet.adapters import telemetry
 from fleet.adapters.acl import Role
 from fleet.adapters.follow import Follower
 from fleet.adapters.redaction import STAND_IN, Redactor
+from fleet.adapters.redis_client import connect, parse_address
 from fleet.adapters.tracing import SpanSender
+from fleet.core.errors import TemporaryError
 from fleet.core.states import State
 from fleet.core.ticket import Ticket
 from fleet.core.tracing import trace_id, traceparent
-from fleet.telemetry.service import OLDEST, Telemetry
+from fleet.telemetry.service import LOOK_EVERY, OLDEST, Telemetry
 from tests.supervisor.world import World
 from tests.telemetry.collector import Collector, attributes
 from tests.telemetry.story import modelled, play
@@ -210,3 +212,55 @@ def test_another_ledger_is_another_world(world: World, collector: Collector) -> 
     told.look()
     values = {family.name: sum(family.values.values()) for family in told.figures() if hasattr(family, "values")}
     assert values["fleet_tickets_accepted"] == 0
+
+
+def test_it_looks_now_and_then_only_when_there_is_a_collector(world: World, collector: Collector) -> None:
+    """Figures alone are made when they are asked for: nothing wakes up in between."""
+    asked: list[float | None] = []
+
+    def stop(seconds: float | None) -> bool:
+        asked.append(seconds)
+        return len(asked) > 2
+
+    Telemetry(Follower(world.clients["telemetry"]), world.clock).run(lambda seconds: stop(seconds) or True)
+    assert asked == [None]
+    service(world, collector).run(stop)
+    assert asked[1:] == [LOOK_EVERY] * 2
+
+
+def test_what_settled_last_is_told_before_the_end(world: World, collector: Collector) -> None:
+    supervisor = world.make()
+
+    def stop(seconds: float | None) -> bool:
+        play(world, supervisor, modelled())
+        return True
+
+    service(world, collector).run(stop)
+    assert len(by_name(collector.spans())["ticket"]) == 1
+
+
+def test_a_ledger_that_is_away_ends_nothing(world: World, collector: Collector, tmp_path: Path) -> None:
+    client = connect(parse_address(f"unix://{tmp_path}/nobody.sock"), "telemetry", retries=0)
+    away = Telemetry(Follower(client), world.clock, SpanSender(collector.url, "1.0"))
+    rounds = iter([False, False, True])
+    away.run(lambda seconds: next(rounds))
+    with pytest.raises(TemporaryError):
+        away.figures()
+    client.close()
+
+
+def test_too_many_that_wait_are_given_up_and_counted(
+    world: World, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.telemetry.service.MOST_WAITING", 1)
+    collector.status, supervisor, told = 400, world.make(), service(world, collector)
+    for number in (1, 2):
+        play(world, supervisor, modelled(number))
+    told.look()
+    told.tell()
+    values = {family.name: sum(family.values.values()) for family in told.figures() if hasattr(family, "values")}
+    assert (values["fleet_traces_dropped"], values["fleet_traces_waiting"]) == (1, 1)
+    world.clock.advance(OLDEST + 120.0)
+    told.tell()
+    values = {family.name: sum(family.values.values()) for family in told.figures() if hasattr(family, "values")}
+    assert (values["fleet_traces_dropped"], values["fleet_traces_waiting"]) == (2, 0)
