@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -15,8 +17,9 @@ from fleet.core.errors import FleetError, UsageError
 from fleet.core.figures import Family, FigureKind, Figures, Timings
 
 _REQUEST_S = 10.0
-# How often the server would look whether to stop; it never has to, since its thread ends with the process.
+# How often the server looks by itself whether to stop: hardly ever, since its thread ends with the process.
 _LOOK_S = 3600.0
+_STOP_S = 0.05
 
 
 def page(figures: Figures) -> bytes:
@@ -53,7 +56,19 @@ class MetricsPage:
         threading.Thread(target=self._server.serve_forever, args=(_LOOK_S,), name="metrics", daemon=True).start()
 
     def close(self) -> None:
+        """Ends a page that was started; a visitor wakes the server up, so that it looks whether to stop."""
+        stopping = threading.Thread(target=self._server.shutdown, daemon=True)
+        stopping.start()
+        while stopping.is_alive():
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", self._server.server_port), _REQUEST_S).close()
+            stopping.join(_STOP_S)
         self._server.server_close()
+
+
+def _ours(host: str, origin: str) -> bool:
+    """A site in somebody's browser must not read the page under a name of its own."""
+    return (host.rpartition(":")[0] or host) in ("127.0.0.1", "localhost", "[::1]") and not origin
 
 
 def _handler(text: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
@@ -61,9 +76,7 @@ def _handler(text: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
         timeout = _REQUEST_S
 
         def do_GET(self) -> None:
-            # A page of some site in somebody's browser must not read this one under a name of its own.
-            name = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-            if name not in ("127.0.0.1", "localhost", "[::1]") or self.headers.get("Origin"):
+            if not _ours(self.headers.get("Host", ""), self.headers.get("Origin", "")):
                 return self._answer(403, b"This page answers to 127.0.0.1 only.\n", "text/plain; charset=utf-8")
             if self.path.partition("?")[0] != "/metrics":
                 return self._answer(404, b"The figures are at /metrics.\n", "text/plain; charset=utf-8")

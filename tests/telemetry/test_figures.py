@@ -160,6 +160,11 @@ def test_the_page_is_served_on_loopback_to_nobody_elses_site(world: World, serve
     assert get(url.replace("/metrics", "/"))[0] == 404
 
 
+def test_mutant_that_answers_everybody_is_noticed(served: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet.adapters.metrics_page._ours", lambda host, origin: True)
+    assert get(served(lambda: ()).url, Host="evil.example")[0] == 200
+
+
 def test_without_a_ledger_the_page_says_so(served: Serve) -> None:
     def away() -> Figures:
         raise TemporaryError("The ledger does not answer.")
