@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from fleet.adapters import keys
 from fleet.adapters.crash import crash_here
 from fleet.adapters.shard_store import Batch, Refused, ShardStore, Step
+from fleet.adapters.telemetry import about_event, listening, log
 from fleet.core.codec import decode, encode
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import TemporaryError
-from fleet.core.events import Source
+from fleet.core.events import Envelope, Nudged, Source, StateChanged
 from fleet.core.outbox import Outstanding
 from fleet.core.ports import Clock, Dice, Waker
 from fleet.core.ticket import all_shards
@@ -150,6 +151,7 @@ class Supervisor:
             {ticket: decode(raw, TicketView) for ticket, raw in loaded.views.items()},
             outbox,
             dict(loaded.cursors),
+            self._store.incarnation,
         )
         self._keepers[name] = ShardKeeper(shard, self._policy)
 
@@ -200,6 +202,8 @@ class Supervisor:
             crash_here("supervisor.after_step")
         for keeper, turn in turns:
             keeper.commit(turn, self._clock.monotonic())
+            if listening():
+                _note_all(turn)
 
     def _send_due(self, wall: float, mono: float) -> None:
         """Sends what is due. Worker effects stay in the outbox and are sent again until somebody begins them."""
@@ -259,3 +263,18 @@ class Supervisor:
             for effect_id in orders
         }
         self._sent = {effect_id: at for effect_id, at in self._sent.items() if effect_id in known}
+
+
+def _note_all(turn: Turn) -> None:
+    for event in turn.batch.log:
+        if isinstance(event.data, StateChanged | Nudged):
+            _note(event, event.data)
+
+
+def _note(event: Envelope, done: StateChanged | Nudged) -> None:
+    """A decision, for people who read the log of the service; told after it was written."""
+    with about_event(event, done.attempt if isinstance(done, StateChanged) else 0):
+        if isinstance(done, Nudged):
+            log().info("nudged", rung=done.rung.value, cause=done.cause, seconds=round(done.seconds, 1))
+        else:
+            log().info("moved", state=done.state.value, reason=done.reason.value, detail=done.detail[:300])

@@ -34,6 +34,7 @@ from fleet.core.events import (
 from fleet.core.outbox import Outstanding
 from fleet.core.states import State
 from fleet.core.ticket import shard_of
+from fleet.core.tracing import traceparent
 from fleet.core.view import TicketView
 from supervisor.decide import Moment, decide
 from supervisor.fold import fold
@@ -72,13 +73,17 @@ class Liveness:
 
 @dataclass(slots=True)
 class Shard:
-    """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all."""
+    """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
+
+    ``incarnation``: of the ledger; a ticket's trace follows from it.
+    """
 
     name: str
     epoch: int
     views: dict[str, TicketView]
     outbox: dict[str, dict[str, Outstanding]]
     cursors: dict[Source, str]
+    incarnation: str = ""
     liveness: dict[str, Liveness] = field(default_factory=dict)
 
 
@@ -221,10 +226,13 @@ class ShardKeeper:
         if view.missing_from != wanted:
             self._fold(turn, view, self._own(view, EventsMissing(wanted), wall))
         command = Command(f"{view.id}:{view.attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
-        tell = Effect(EffectKind.TELL, view.id, view.attempt, wanted, int(wall), encode(command).decode())
+        data, trace = encode(command).decode(), self._trace(view.id)
+        tell = Effect(EffectKind.TELL, view.id, view.attempt, wanted, int(wall), data, trace)
         turn.batch.orders.append(Outstanding(tell, wall))
 
     def _fold(self, turn: Turn, view: TicketView | None, event: Envelope) -> None:
+        # The trace follows from the ticket, so that what a worker wrote there need not be believed.
+        event = replace(event, trace=self._trace(event.ticket))
         after = fold(view, event)
         stored = self.shard.views.get(event.ticket)
         turn.views[event.ticket] = after
@@ -260,11 +268,11 @@ class ShardKeeper:
                     moment = replace(moment, quiet=replace(moment.quiet, rung=0.0))
                 self._fold(turn, view, self._own(view, decision.event, wall))
                 for order in decision.orders:
-                    turn.batch.orders.append(Outstanding(order.effect, wall + order.delay))
+                    turn.batch.orders.append(self._order(order.effect, wall + order.delay))
                 view = turn.views[name]
                 if to_be_told(view, decision.event):
                     self._withdraw(turn, view, only=EffectKind.STATUS)
-                    turn.batch.orders.append(Outstanding(status(view).effect, wall))
+                    turn.batch.orders.append(self._order(status(view).effect, wall))
             else:
                 raise InternalError(f"Deciding about {name} does not come to an end.")
 
@@ -292,6 +300,12 @@ class ShardKeeper:
         closing = (effect for effect in mine if effect.kind is EffectKind.WITHDRAW)
         turn.batch.withdrawn += [effect.id for effect in closing if effect.turn in (0, number)]
         turn.batch.orders = [order for order in turn.batch.orders if order.effect.id not in turn.batch.withdrawn]
+
+    def _order(self, effect: Effect, due: float) -> Outstanding:
+        return Outstanding(replace(effect, trace=self._trace(effect.ticket)), due)
+
+    def _trace(self, ticket: str) -> str:
+        return traceparent(self.shard.incarnation, ticket)
 
     def _own(self, view: TicketView, data: EventData, wall: float) -> Envelope:
         return Envelope(view.ticket.tenant, view.id, view.attempt, 0, wall, data, Source.SUPERVISOR)

@@ -65,6 +65,7 @@ class ShardStore:
         self._redis = client
         self._member = member
         self._lease_ms = lease_ms
+        self.incarnation = ""
         self._step = client.register_script(load_lua("step"))
         self._lease = client.register_script(load_lua("lease"))
         self._release = client.register_script(load_lua("release"))
@@ -73,8 +74,8 @@ class ShardStore:
     def open(self, incarnation: str) -> str:
         """Names this ledger on its first opening; answers the name that holds."""
         self._ask(self._redis.hsetnx, keys.META, "incarnation", incarnation)
-        raw = self._ask(self._redis.hget, keys.META, "incarnation")
-        return str(raw.decode())
+        self.incarnation = str(self._ask(self._redis.hget, keys.META, "incarnation").decode())
+        return self.incarnation
 
     # --- membership and leases -------------------------------------------------------------------------------------
     def announce(self) -> int:

@@ -99,7 +99,7 @@ class IntakeSettings:
 
 @dataclass(frozen=True, slots=True)
 class TelemetrySettings:
-    """``otlp_endpoint``: where spans and metrics are sent (OTLP over HTTP), empty = nowhere.
+    """``otlp_endpoint``: where traces are sent (OTLP over HTTP), empty = where OpenTelemetry's variables say.
 
     ``metrics_port``: loopback port of the Prometheus page, 0 = none.
     """

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from fleet.adapters.telemetry import log
+from fleet.adapters.telemetry import about_ticket, log
 from fleet.core.errors import FleetError, UsageError
 from fleet.core.forge import ForgeClient, Page
 from fleet.core.ports import Clock, Ledger
@@ -125,7 +125,8 @@ class Sweep:
                 if watched is not None:
                     self._new_labels(watched, pace)
                 for view in views:
-                    self._one_ticket(view, pace)
+                    with about_ticket(view.ticket, view.attempt, self._ledger.incarnation):
+                        self._one_ticket(view, pace)
         except FleetError as error:
             pace.failures += 1
             pace.etags.clear()

@@ -20,6 +20,8 @@ from fleet.core.ports import Ids
 from fleet.core.settings import Layer, Settings, from_environment, resolve
 
 SETTINGS_FILE = "fleet.toml"
+# Where a collector's key comes from: only the service that sends spans may read it.
+COLLECTOR_HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 LEAST_FREE = 64 * 2**20
 
 
@@ -192,6 +194,21 @@ class Home:
 
     def forget_host_state(self) -> None:
         (self.layout.runtime / "host.json").unlink(missing_ok=True)
+
+    def keep_collector(self, env: Mapping[str, str]) -> None:
+        """Writes down what ``env`` says to a collector (its key), or forgets what was there."""
+        said = next((env[name] for name in COLLECTOR_HEADERS if env.get(name)), "")
+        path = self.layout.secrets / "collector"
+        if said:
+            write_private(path, said)
+        else:
+            path.unlink(missing_ok=True)
+
+    def collector(self) -> str:
+        """Headers as OpenTelemetry writes them (``name=value,name=value``), from the environment or written down."""
+        path = self.layout.secrets / "collector"
+        said = next((self.env[name] for name in COLLECTOR_HEADERS if self.env.get(name)), "")
+        return said or (path.read_text() if path.exists() else "")
 
     def locked(self, name: str) -> AbstractContextManager[None]:
         """Mutual exclusion between the processes of this home, for ``name``."""

@@ -39,7 +39,7 @@ from fleet.gateway.server import serve as serve_gateway
 from fleet.intake.endpoint import create_app
 from fleet.intake.labels import LabelIntake
 from fleet.intake.sweep import EVERY, Sweep
-from fleet.local import keys, watches
+from fleet.local import keys, telemetry, watches
 from fleet.local.forges import LOCAL, is_local
 from fleet.local.gating import gate_runner
 from fleet.local.revoke import canceller
@@ -58,6 +58,7 @@ from workers.loop import Tools
 from workers.tasks import AgentTasks
 
 Service = Callable[[], None]
+# Beside these there is ``telemetry``, in a home whose settings ask for it.
 NAMES = ("forge", "gateway", "rehearsal", "intake", "supervisor", "attempts", "agents", "gates", "publisher")
 
 
@@ -77,6 +78,8 @@ def services(wiring: Wiring) -> Mapping[str, Service]:
     bound = {name: _bind(run, wiring) for name, run in table.items()}
     for number in range(2, wiring.settings.workers.supervisors + 1):
         bound[f"supervisor-{number}"] = _bind(supervisor, wiring)
+    if telemetry.wanted(wiring):
+        bound[telemetry.NAME] = _bind(telemetry.telemetry, wiring)
     return bound
 
 
@@ -111,6 +114,7 @@ def gateway(wiring: Wiring) -> None:
         settings.budget.day_usd,
         wiring.clock,
         wiring.ids,
+        wiring.ledger(Role.GATEWAY).incarnation,
     )
     # The supervisor notices a silent model first, and says something to the agent; this is only the last resort.
     serve_gateway(
@@ -204,7 +208,9 @@ def agents(wiring: Wiring) -> None:
         tasks.attempt(ticket, number, round)
 
     revoked = canceller(wiring.ledger(Role.PEOPLE), wiring.clock)
-    celery = wiring.celery(Role.AGENTS, {"agents.attempt": attempt}, revoked)
+    celery = wiring.celery(
+        Role.AGENTS, {"agents.attempt": telemetry.told(wiring.ledger(Role.AGENTS), "attempt", attempt)}, revoked
+    )
     for live in tasks.reattach():
         threading.Thread(target=tasks.wait, args=(live,), daemon=True).start()
     celery.worker("agents", wiring.settings.workers.agents, name="agents")
@@ -232,7 +238,9 @@ def gates(wiring: Wiring) -> None:
     def run(ticket: str, number: int, round: int, turn: int = 0) -> None:
         tasks.run(ticket, number, round)
 
-    wiring.celery(Role.GATES, {"gates.run": run}).worker("gates", wiring.settings.workers.gates, name="gates")
+    wiring.celery(Role.GATES, {"gates.run": telemetry.told(wiring.ledger(Role.GATES), "gates", run)}).worker(
+        "gates", wiring.settings.workers.gates, name="gates"
+    )
 
 
 def publisher(wiring: Wiring) -> None:
@@ -259,7 +267,7 @@ def publisher(wiring: Wiring) -> None:
     tasks = PublisherTasks(ledger, service, wiring.clock, host_name())
 
     def task(run: Callable[[str, int, int], None]) -> Callable[..., None]:
-        return lambda ticket, number, round, turn=0: run(ticket, number, round)
+        return telemetry.told(ledger, run.__name__, lambda ticket, number, round, turn=0: run(ticket, number, round))
 
     table = {
         "publish.pull_request": task(tasks.pull_request),
