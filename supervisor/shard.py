@@ -35,7 +35,8 @@ from fleet.core.outbox import Outstanding
 from fleet.core.states import State
 from fleet.core.ticket import shard_of
 from fleet.core.view import TicketView
-from supervisor.decide import TOLD, Moment, decide, status
+from supervisor.decide import TOLD, decide, status
+from supervisor.decision import Moment
 from supervisor.fold import fold
 from supervisor.policy import Policy
 from supervisor.stall import Quiet
