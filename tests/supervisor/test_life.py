@@ -307,4 +307,4 @@ def test_a_pull_request_that_comes_after_the_end_of_patience_is_still_shown(worl
     world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, late)
     world.turns(supervisor, 2)
     view = world.seen(wanted)
-    assert view.state is State.ESCALATED and view.pull_request is not None and view.pull_request.number == 7
+    assert view.state is State.PARKED and view.pull_request is not None and view.pull_request.number == 7
