@@ -10,13 +10,15 @@ import typer
 from fleet.adapters.git import store_name
 from fleet.adapters.history import commit
 from fleet.adapters.ledger import RedisLedger
+from fleet.cli import story as attempts
 from fleet.cli.app import app, put_json, running, safe
 from fleet.cli.live import Printer
 from fleet.cli.run import watch
 from fleet.cli.wording import at_rest, result, why
 from fleet.core.errors import UsageError
-from fleet.core.events import CancelRequested, PauseRequested, ResumeRequested, RetryRequested, SteerRequested
+from fleet.core.events import CancelRequested, Envelope, PauseRequested, ResumeRequested, RetryRequested, SteerRequested
 from fleet.core.states import Reason, State
+from fleet.core.story import story
 from fleet.core.view import TicketView
 from fleet.local.client import Client
 
@@ -73,10 +75,16 @@ def show(
     if not as_json:
         _head(view, ledger.why(view.id), fleet.page(view.pull_request.url) if view.pull_request else "")
         _change(fleet, view)
-    for _, event in ledger.log(view.id):
+    log = whole_log(ledger, view.id)
+    told, artifacts = story(log), fleet.wiring.artifacts
+    if not as_json:
+        for line in attempts.lines(view, told, artifacts):
+            print(f"  {safe(line)}")
+        print()
+    for event in log:
         printer.event(event)
     if as_json:
-        put_json(result(view))
+        put_json(result(view) | {"history": attempts.rows(view, told, artifacts)})
 
 
 @app.command()
@@ -168,6 +176,16 @@ def open_page(
         webbrowser.open(link)
 
 
+def whole_log(ledger: RedisLedger, ticket: str) -> list[Envelope]:
+    """Every event of the ticket; the ledger answers a thousand at a time."""
+    events: list[Envelope] = []
+    cursor = "0"
+    while entries := ledger.log(ticket, cursor):
+        cursor = entries[-1][0]
+        events += (event for _, event in entries)
+    return events
+
+
 def _short(text: str, most: int = 90) -> str:
     line = (text.splitlines() or [""])[0]
     return line if len(line) <= most else f"{line[: most - 1]}…"
@@ -181,7 +199,7 @@ def _head(view: TicketView, admission: str, link: str) -> None:
         ("base", f"{view.ticket.base} {view.base_sha[:12]}"),
         ("attempts", f"{view.attempt - view.hand_backs} of {view.ticket.limits.attempts}"),
         ("cost", _cost(view)),
-        ("failures", ", ".join(f"{cause} {count}×" for cause, count in view.failures)),
+        ("failures", ", ".join(f"{cause} {count}×" for cause, count in view.failures if ":" not in cause)),
         ("sandbox", view.tier),
         ("gated", view.head[:12]),
         ("pull request", link),
