@@ -89,6 +89,8 @@ class Supervisor:
         begun = mono = self._clock.monotonic()
         if mono - self._timers.renewed >= RENEW_EVERY:
             self._share()
+            if self._desk is not None:
+                self._desk.held = self._store.held()
             self._timers.renewed = mono
         entries, asked = self._store.read(self._cursors(), self._desk.cursor if self._desk else None, block_ms)
         grouped: dict[str, dict[Source, list[tuple[str, bytes]]]] = {}
