@@ -66,9 +66,9 @@ class Story:
             case TurnFinished(turn=turn, cost=cost, model=model):
                 return self._turn(turn, cost, model)
             case ToolStarted(tool=tool, summary=summary):
-                return Line(tool, summary, CYAN)
+                return Line(tool, summary.removeprefix(f"{tool} "), CYAN)
             case ToolFinished(exit=code, ms=ms):
-                return Line("", f"exit {code}, {ms} ms", DIM if code == 0 else RED)
+                return Line("", f"→ exit {code}, {ms} ms", DIM if code == 0 else RED)
             case GateFinished(outcome=outcome):
                 passed = outcome in _PASSING
                 return Line("gate", sentence(event).removeprefix("gate "), GREEN if passed else RED)
@@ -79,6 +79,8 @@ class Story:
 
     def _turn(self, turn: int, cost: Cost, model: str) -> Line:
         self._spent += cost
+        if not cost.input_tokens + cost.output_tokens:
+            return Line(f"turn {turn}", f"no answer from {model}; ${self._spent.usd:.4f} so far", BOLD)
         price = "price unknown" if cost.unknown else f"${cost.usd:.4f}"
         tokens = f"{cost.input_tokens} in, {cost.output_tokens} out"
         return Line(f"turn {turn}", f"{price} ({tokens}) by {model}; ${self._spent.usd:.4f} so far", BOLD)
@@ -111,14 +113,14 @@ class Pen:
         self._first = event.at if self._first is None else self._first
         if event.source is Source.ATTEMPTS and event.attempt != self._attempt:
             self._attempt = event.attempt
-            self._put(f"── attempt {event.attempt} ", BOLD, fill=True)
+            self._put(f"── attempt {event.attempt}", BOLD, fill=True)
         words = safe(line.text).splitlines() or [""]
         more = f" (+{len(words) - 1} lines in `fleet show`)" if len(words) > 1 else ""
         self._put(f"{event.at - self._first:8.1f}s  {safe(line.label)[:9]:<9} {words[0]}{more}", line.style)
 
     def _put(self, text: str, style: str, fill: bool = False) -> None:
         if self._width:
-            text = text.ljust(self._width, "─") if fill else text
+            text = f"{text} ".ljust(self._width, "─") if fill else text
             text = text if len(text) <= self._width else f"{text[: self._width - 1]}…"
         self._write(f"\x1b[{style}m{text}\x1b[0m\n" if self._colour and style else f"{text}\n")
 

@@ -34,7 +34,7 @@ def lines(view: TicketView, told: Sequence[AttemptStory], artifacts: Artifacts) 
     for one in told:
         how = one.ended.replace("_", " ") or "at work"
         facts = [how, f"{one.seconds:.1f} s"] if one.ended else [how]
-        facts += [f"{one.turns} turns"] * bool(one.turns) + [f"{one.calls} tool calls"] * bool(one.calls)
+        facts += _count(one.turns, "turn") + _count(one.calls, "tool call")
         facts += [f"nudged {one.nudges}×"] * bool(one.nudges)
         facts += [f"${one.cost.usd:.4f}"] * bool(one.cost.model_calls)
         yield f"attempt {one.number}  {', '.join(facts)}"
@@ -72,6 +72,10 @@ def rows(view: TicketView, told: Sequence[AttemptStory], artifacts: Artifacts) -
             }
         )
     return found
+
+
+def _count(number: int, what: str) -> list[str]:
+    return [f"{number} {what}{'s' if number != 1 else ''}"] if number else []
 
 
 def _first(text: str) -> str:

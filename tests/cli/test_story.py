@@ -73,7 +73,7 @@ def test_show_lists_the_attempts_and_how_to_fetch_what_they_left(tmp_path: Path)
     artifacts.put(f"tickets/{view.id}/1/change.bundle", b"x")
     artifacts.put(f"tickets/{view.id}/2/partial.bundle", b"x")
     text = "\n".join(lines(view, story(log()), artifacts))
-    assert "attempt 1  gates red, 9.0 s, 2 turns, 1 tool calls, $0.0300" in text
+    assert "attempt 1  gates red, 9.0 s, 2 turns, 1 tool call, $0.0300" in text
     assert f"change kept: git fetch {tmp_path}/tickets/{view.id}/1/change.bundle refs/fleet/change:" in text
     assert f"unfinished change kept: git fetch {tmp_path}/tickets/{view.id}/2/partial.bundle" in text
     assert "what attempt 2 said last:\n    line one" in text
