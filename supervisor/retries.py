@@ -90,17 +90,17 @@ def wait(
 
 def again(view: TicketView, reason: Reason, detail: str, moment: Moment, policy: Policy) -> Decision:
     """Another attempt, unless the ticket always dies the same way or its attempts are used up."""
+    waited = reason in _WAITED_FOR
+    # Whoever may still live is told to leave the field at once, and to keep what was done.
+    orders = (*((Order(tell(view, CommandKind.CANCEL, "superseded")),) if waited else ()), *return_slot(view))
     deaths = view.failed(death(reason.value, detail)) + 1
     if deaths >= policy.same_death:
         said = f"{deaths} attempts ended the same way ({_words(reason)}). {_REMEDY[reason]} The last one: {detail}"
-        return end(view, State.ESCALATED, Reason.POISON, said)
+        return Decision(StateChanged(State.ESCALATED, Reason.POISON, said), orders)
     if used_up(view):
-        return end(view, State.ESCALATED, Reason.ATTEMPTS_USED_UP, detail)
-    waited = reason in _WAITED_FOR
+        return Decision(StateChanged(State.ESCALATED, Reason.ATTEMPTS_USED_UP, detail), orders)
     pause = 0.0 if waited else pause_before(policy, view.failed(reason.value) + 1, moment)
-    stop = (Order(tell(view, CommandKind.CANCEL, "superseded")),) if waited else ()
-    event = StateChanged(State.BACKING_OFF, reason, detail, moment.now + pause)
-    return Decision(event, (*stop, *return_slot(view)))
+    return Decision(StateChanged(State.BACKING_OFF, reason, detail, moment.now + pause), orders)
 
 
 def used_up(view: TicketView) -> bool:

@@ -87,7 +87,8 @@ def _of_attempt(known: AttemptStory, event: Envelope) -> AttemptStory:
         return replace(known, calls=known.calls + 1)
     if isinstance(data, ChangeReady):
         return replace(known, change=data)
-    if isinstance(data, AttemptFailed):
+    # What it says after its end, it was told to say.
+    if isinstance(data, AttemptFailed) and not known.ended:
         return replace(known, digest=data.digest or data.detail)
     return known
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from fleet.adapters import forge_client
 from fleet.adapters.acl import Role
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.forge_client import HubClient
 from fleet.adapters.redis_client import RedisAddress, connect
 from fleet.adapters.shard_store import ShardStore
+from fleet.core.effects import EffectKind
 from fleet.core.errors import TemporaryError
-from fleet.core.events import Heartbeat
+from fleet.core.events import Envelope, EventData, GatesFailed, Heartbeat, PublishFailed, PublishProblem, Source
 from fleet.core.states import State
+from fleet.core.view import TicketView
 from fleet.gateway.app import Patience
 from fleet.gateway.books import Upstream
 from supervisor.admission import Caps
@@ -28,9 +31,12 @@ from tests.chaos.proxy import Fault, Proxy, to_socket
 from tests.gateway.conftest import Place, place, store
 from tests.supervisor.conftest import accounts, new_world, server, world
 from tests.supervisor.world import World
-from tests.support.clock import FixedDice
+from tests.support.clock import FixedDice, VirtualClock
 from tests.support.mutants import Mutant
 from tests.support.tickets import ticket
+from tests.support.wait import eventually
+from workers.spool import Spool
+from workers.voice import Ear, Voice
 
 __all__ = ["accounts", "new_world", "place", "server", "store", "world"]
 
@@ -103,6 +109,7 @@ FORGE_FAULTS: dict[str, tuple[Fault, int, tuple[str, ...], int, int]] = {
     # fault, status, headers → most requests of a reading, of a creation
     "refused": (Fault.REFUSE, 0, (), 0, 0),
     "reset": (Fault.RESET, 0, (), 4, 1),
+    "stalled": (Fault.STALL, 0, (), 4, 1),
     "5xx": (Fault.STATUS, 503, (), 4, 1),
     "429 with retry-after": (Fault.STATUS, 429, ("Retry-After: 77",), 1, 1),
     "secondary limit": (Fault.STATUS, 403, ("Retry-After: 77",), 1, 1),
@@ -111,8 +118,11 @@ FORGE_FAULTS: dict[str, tuple[Fault, int, tuple[str, ...], int, int]] = {
 
 @pytest.mark.invariant("I19")
 @pytest.mark.parametrize("name", FORGE_FAULTS)
-def test_a_forge_that_fails_is_asked_a_bounded_number_of_times(name: str, folder: Path) -> None:
+def test_a_forge_that_fails_is_asked_a_bounded_number_of_times(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fault, status, headers, most_read, most_written = FORGE_FAULTS[name]
+    monkeypatch.setattr(forge_client, "_TIMEOUT_S", 1)
     proxy = Proxy(to_socket(folder / "nobody"))
     hub = HubClient(f"{proxy.url}/api/v3", "token", SystemClock())
     try:
@@ -127,6 +137,83 @@ def test_a_forge_that_fails_is_asked_a_bounded_number_of_times(name: str, folder
         assert caught.value.retry_after == (77.0 if headers else None)
     finally:
         proxy.close()
+
+
+@pytest.mark.invariant("I19")
+@pytest.mark.parametrize("stage", ["gating", "publishing"])
+def test_a_forge_that_is_away_for_an_hour_delays_a_ticket_and_nothing_more(world: World, stage: str) -> None:
+    """Gates cannot fetch the base, or the publisher cannot push: tried again, seldom, until the forge is back."""
+    supervisor, wanted = world.make(), ticket()
+    world.players.accept(wanted)
+    kind = EffectKind.RUN_GATES if stage == "gating" else EffectKind.PUBLISH
+    role, source = ("gates", Source.GATES) if stage == "gating" else ("publisher", Source.PUBLISHER)
+    until, tried = world.clock.monotonic() + 3600, 0
+    while world.clock.monotonic() < until:
+        world.turns(supervisor, 2, seconds=10)
+        woken, world.players.woken = world.players.woken, []
+        for effect in {effect.id: effect for effect in woken}.values():
+            if effect.kind is not kind:
+                world.players.woken.append(effect)
+            elif world.ledgers[role].begin(role, effect, "w"):
+                tried += 1
+                away: EventData = GatesFailed(effect.round, "no forge", outage=True)
+                if stage == "publishing":
+                    away = PublishFailed(effect.round, PublishProblem.FORGE_DOWN, "no forge")
+                world.players.say(role, source, wanted.id, 1, away)
+        world.players.act_all()
+    assert 3 <= tried <= 12, "a bounded number of calls an hour"
+    assert world.seen(wanted).state.value == stage
+    world.clock.advance(900)
+    world.until_quiet(supervisor)
+    view = world.seen(wanted)
+    assert (view.state, view.attempt) == (State.IN_REVIEW, 1), "nobody had to help, and no work was done twice"
+
+
+# --- an attempt ----------------------------------------------------------------------------------------------------
+class NoLedger:
+    """A channel whose ledger is away; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def commands(self, *_: object) -> Sequence[tuple[str, bytes]]:
+        self.asked += 1
+        raise TemporaryError("The ledger does not answer.")
+
+    def send(self, events: Sequence[Envelope]) -> None:
+        self.asked += 1
+        raise TemporaryError("The ledger does not answer.")
+
+    def claim(self, ticket: str, attempt: int, owner: str) -> bool:
+        raise TemporaryError("The ledger does not answer.")
+
+    def view(self, ticket: str) -> TicketView | None:
+        raise TemporaryError("The ledger does not answer.")
+
+
+class Ending(VirtualClock):
+    """Ends the listening when a minute is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over: Callable[[], None] = lambda: None
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        if self.monotonic() >= 60.0:
+            self.over()
+
+
+@pytest.mark.invariant("I19")
+def test_an_attempt_asks_an_absent_ledger_ever_more_seldom(folder: Path) -> None:
+    channel, clock = NoLedger(), Ending()
+    one = ticket()
+    voice = Voice(channel, one, 1, Spool(folder / "spool"), clock)
+    ear = Ear(channel, one.id, 1, voice, clock, lambda _: None, lambda _: None)
+    clock.over = ear.close
+    ear.start()
+    assert eventually(lambda: clock.monotonic() >= 60.0)
+    assert 5 <= channel.asked <= 20, f"{channel.asked} calls in a minute"
 
 
 # --- a model provider ----------------------------------------------------------------------------------------------

@@ -95,3 +95,9 @@ def test_the_status_comment_of_an_escalation_carries_the_evidence_escaped() -> N
     outside = "".join(part for n, part in enumerate(text.split("`")) if n % 2 == 0)
     for active in ("@bob", "](http", "</details>", "#1 "):
         assert active not in outside, active
+
+
+def test_what_an_attempt_says_after_its_end_is_not_its_failure() -> None:
+    late = AttemptFailed(FailureClass.CANCELLED, "The agent was stopped.")
+    told = story([*log(), Envelope("default", ticket().id, 2, 9, 1015.0, late, Source.ATTEMPTS)])
+    assert told[-1].digest.startswith("line one")

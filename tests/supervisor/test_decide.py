@@ -82,9 +82,14 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
     (view(S.RUNNING), NOW, None, set()),
     (view(S.RUNNING), replace(NOW, silent=30.0), None, set()),
     (view(S.RUNNING), SILENT, (S.BACKING_OFF, R.LOST), {"tell", "return_slot"}),
-    (view(S.RUNNING, failures=(("lost", 2),)), SILENT, (S.ESCALATED, R.POISON), {"return_slot"}),
-    (view(S.RUNNING, ticket=ONE), SILENT, (S.ESCALATED, R.ATTEMPTS_USED_UP), {"return_slot"}),
-    (view(S.RUNNING, ticket=ONE, attempt=2, hand_backs=1), SILENT, (S.ESCALATED, R.ATTEMPTS_USED_UP), {"return_slot"}),
+    (view(S.RUNNING, failures=(("lost", 2),)), SILENT, (S.ESCALATED, R.POISON), {"tell", "return_slot"}),
+    (view(S.RUNNING, ticket=ONE), SILENT, (S.ESCALATED, R.ATTEMPTS_USED_UP), {"tell", "return_slot"}),
+    (
+        view(S.RUNNING, ticket=ONE, attempt=2, hand_backs=1),
+        SILENT,
+        (S.ESCALATED, R.ATTEMPTS_USED_UP),
+        {"tell", "return_slot"},
+    ),
     (view(S.RUNNING, attempt=4, hand_backs=3), SILENT, (S.BACKING_OFF, R.LOST), {"tell", "return_slot"}),
     (view(S.RUNNING, news=News(stopped="done")), NOW, (S.BACKING_OFF, R.PROTOCOL), {"return_slot"}),
     *[

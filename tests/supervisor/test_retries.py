@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 
@@ -130,6 +131,14 @@ def test_pauses_double_from_half_a_minute_to_a_quarter_of_an_hour(jitter: float)
     ceilings = [min(900.0, 30.0 * 2**n) for n in range(len(pauses))]
     assert all(top / 2 <= pause <= top for pause, top in zip(pauses, ceilings, strict=True)), pauses
     assert pauses == sorted(pauses)
+
+
+@pytest.mark.invariant("I19")
+@pytest.mark.parametrize("jitter", [0.0, 0.999])
+def test_an_outage_of_an_hour_and_a_half_needs_no_person_and_few_tries(jitter: float) -> None:
+    _, pauses = ends(F.TRANSIENT, jitter=jitter)
+    assert sum(pauses) > 90 * 60, "even the unluckiest draw waits that long"
+    assert len([at for at in accumulate(pauses) if at <= 3600]) <= 12, "a ticket asks at most twelve times an hour"
 
 
 @pytest.mark.invariant("I16")

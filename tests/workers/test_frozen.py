@@ -30,7 +30,7 @@ pytestmark = pytest.mark.needs("bwrap")
 __all__ = ["attempts", "fleet", "server"]
 BEAT = 0.4
 WORK = "command:sed -i s/x/y/ a.py"
-POLICY = Policy(lost_after=2.5, silence=2.0, between_rungs=1.0, rewake_after=2.0)
+POLICY = Policy(lost_after=4.0, silence=2.0, between_rungs=1.0, rewake_after=2.0)
 
 
 class Hangs:
@@ -125,7 +125,7 @@ def test_a_guard_that_stands_still_is_replaced_and_leaves_when_it_wakes(fleet: F
 
 def paused_store(fleet: Fleet, attempts: Attempts, server: EmbeddedRedis) -> None:
     """The store stands still for longer than silence may last; the attempt works on."""
-    one = ticket(agent="command:sh -c 'sleep 4; sed -i s/x/y/ a.py'")
+    one = ticket(agent="command:sh -c 'sleep 6; sed -i s/x/y/ a.py'")
     fleet.start(attempts.launcher, policy=POLICY)
     fleet.accept(one)
     assert eventually(lambda: says(fleet, one, ToolStarted), 30)
@@ -149,6 +149,7 @@ def test_a_store_that_stands_still_restarts_nobody(fleet: Fleet, attempts: Attem
     paused_store(fleet, attempts, server)
 
 
+@pytest.mark.long
 def test_an_outage_that_counts_as_silence_is_noticed(
     fleet: Fleet, attempts: Attempts, server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
