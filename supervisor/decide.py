@@ -19,6 +19,9 @@ from supervisor.policy import Policy
 from supervisor.retries import after_failure, again, used_up, wait
 from supervisor.stall import next_rung
 
+# What decisions are made of is defined beside this module for its length; callers find it here, too.
+__all__ = ["TOLD", "Decision", "Moment", "Order", "decide", "order", "status"]
+
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
 _CAN_PAUSE = frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.GATING, State.BACKING_OFF})
 

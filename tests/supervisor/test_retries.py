@@ -12,7 +12,15 @@ import pytest
 from fleet.adapters.acl import Role
 from fleet.core.effects import EffectKind
 from fleet.core.errors import FleetError
-from fleet.core.events import AttemptFailed, Envelope, Source
+from fleet.core.events import (
+    AttemptFailed,
+    Envelope,
+    GatesFailed,
+    GatesFinished,
+    PublishFailed,
+    PublishProblem,
+    Source,
+)
 from fleet.core.retry import FailureClass, backoff
 from fleet.core.states import Reason, State
 from fleet.core.ticket import TicketLimits
@@ -108,6 +116,55 @@ def every_class_ends(rows: Iterable[tuple[Cause, Callable[[int], str], str, int,
 def test_every_class_of_failure_has_its_way_and_its_end() -> None:
     every_class_ends(TABLE)
     assert {row[0] for row in TABLE} >= set(FailureClass), "no class without a row"
+
+
+VERDICT = GatesFinished(1, "h" * 40, "b" * 40, False, "1 new failure")
+BROKEN, AWAY = GatesFailed(1, "no runner"), GatesFailed(1, "no index", outage=True)
+REPEATED: list[tuple[State, News | None, int, tuple[State, Reason], int]] = [
+    # state, what its worker says (None: nothing at all), attempts allowed → end, after how many times
+    (S.GATING, News(verdict=VERDICT), 9, (S.REJECTED, R.GATES_RED), 3),
+    (S.GATING, News(verdict=VERDICT), 2, (S.ESCALATED, R.ATTEMPTS_USED_UP), 2),
+    (S.GATING, News(gates_failed=GatesFailed(1, "conflict", conflict=True)), 4, (S.ESCALATED, R.ATTEMPTS_USED_UP), 4),
+    (S.GATING, News(gates_failed=BROKEN), 9, (S.ESCALATED, R.POISON), 3),
+    (S.GATING, News(gates_failed=AWAY), 9, (S.PARKED, R.CONFIG), 20),
+    (S.GATING, None, 9, (S.ESCALATED, R.POISON), 3),
+    (
+        S.PUBLISHING,
+        News(publish_failed=PublishFailed(1, PublishProblem.FORGE_DOWN, "502")),
+        9,
+        (S.PARKED, R.CONFIG),
+        20,
+    ),
+    (
+        S.PUBLISHING,
+        News(publish_failed=PublishFailed(1, PublishProblem.BASE_MOVED, "moved")),
+        9,
+        (S.ESCALATED, R.POISON),
+        3,
+    ),
+    (S.PUBLISHING, None, 9, (S.ESCALATED, R.POISON), 8),
+    (S.STARTING, None, 9, (S.PARKED, R.CONFIG), 100),
+]
+
+
+@pytest.mark.invariant("I16")
+@pytest.mark.parametrize(("state", "news", "attempts", "end", "after"), REPEATED)
+def test_gates_publishing_and_claims_end_however_often_they_are_repeated(
+    state: State, news: News | None, attempts: int, end: tuple[State, Reason], after: int
+) -> None:
+    wanted = ticket(agent="anthropic", limits=TicketLimits(attempts=attempts))
+    view = TicketView(wanted, state, Reason.ACCEPTED, since=1.0, version=1, slot=1, head="h" * 40)
+    for times in range(1, 300):
+        view = replace(view, state=state, attempt=times, news=news or News(), until=None)
+        silent = Moment(1e9, unclaimed=POLICY.claim_within + 1)
+        if state is not S.STARTING:
+            silent = Moment(1e9, silent=POLICY.lost_after + 1)
+        view = step(view, Moment(1e9) if news else silent)
+        if not view.state.active:
+            assert ((view.state, view.reason), times) == (end, after)
+            assert view.detail, "a person is told why"
+            return
+    raise AssertionError(f"{state} has no end")
 
 
 @pytest.mark.invariant("I16")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -81,10 +82,10 @@ def says(fleet: Fleet, one: Ticket, kind: type) -> bool:
     return any(isinstance(event.data, kind) for _, event in fleet.ledger(Role.PEOPLE).log(one.id))
 
 
-def hanging(fleet: Fleet, attempts: Attempts) -> tuple[Ticket, int]:
+def hanging(fleet: Fleet, attempts: Attempts, policy: Policy = POLICY) -> tuple[Ticket, int]:
     """A ticket whose first attempt hangs, and the pid of its guard."""
     one = ticket(agent="anthropic")
-    fleet.start(attempts.launcher, policy=POLICY)
+    fleet.start(attempts.launcher, policy=policy)
     fleet.accept(one)
     assert eventually(lambda: says(fleet, one, ToolStarted), 30)
     (live,) = attempts.launcher.live()
@@ -108,7 +109,7 @@ def test_a_loop_that_stands_still_is_nudged_and_then_ended(fleet: Fleet, attempt
 @pytest.mark.invariant("I15")
 @pytest.mark.invariant("I3")
 def test_a_guard_that_stands_still_is_replaced_and_leaves_when_it_wakes(fleet: Fleet, attempts: Attempts) -> None:
-    one, guard = hanging(fleet, attempts)
+    one, guard = hanging(fleet, attempts, replace(POLICY, silence=60.0))
     os.kill(guard, signal.SIGSTOP)
     try:
         assert fleet.reaches(one, State.GATING)
