@@ -20,7 +20,7 @@ from supervisor.retries import after_failure, again, used_up, wait
 from supervisor.stall import next_rung
 
 # What decisions are made of is defined beside this module for its length; callers find it here, too.
-__all__ = ["TOLD", "Decision", "Moment", "Order", "decide", "order", "status"]
+__all__ = ["Decision", "Moment", "Order", "decide", "order"]
 
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
 _CAN_PAUSE = frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.GATING, State.BACKING_OFF})
@@ -258,14 +258,3 @@ def _cancelled(view: TicketView) -> Decision | None:
         return None
     close = Effect(EffectKind.WITHDRAW, view.id, view.attempt, 0, pull.number, view.cancel)
     return Decision(WithdrawOrdered(pull.number), (Order(close),))
-
-
-# After these moves people who look at the issue should read something new.
-TOLD = frozenset(
-    {State.RUNNING, State.PARKED, State.REJECTED, State.ESCALATED, State.CANCELLED, State.MERGED, State.CLOSED}
-)
-
-
-def status(view: TicketView) -> Order:
-    """Bring the issue's status comment up to ``view``; ordered by the shard after a move into ``TOLD``."""
-    return Order(Effect(EffectKind.STATUS, view.id, view.attempt, view.version))

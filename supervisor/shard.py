@@ -36,11 +36,12 @@ from fleet.core.retry import RETRY_AFTER_MOST_S
 from fleet.core.states import State
 from fleet.core.ticket import shard_of
 from fleet.core.view import TicketView
-from supervisor.decide import TOLD, decide, status
+from supervisor.decide import decide
 from supervisor.decision import Moment
 from supervisor.fold import fold
 from supervisor.policy import Policy
 from supervisor.stall import Quiet
+from supervisor.telling import status, to_be_told
 
 _CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
 # Whose word counts as a sign of life in which state. An attempt that lingers says nothing about the gates.
@@ -286,7 +287,7 @@ class ShardKeeper:
                 for order in decision.orders:
                     turn.batch.orders.append(Outstanding(order.effect, wall + order.delay))
                 view = turn.views[name]
-                if isinstance(decision.event, StateChanged) and view.state in TOLD:
+                if to_be_told(view, decision.event):
                     self._withdraw(turn, view, only=EffectKind.STATUS)
                     turn.batch.orders.append(Outstanding(status(view).effect, wall))
             else:

@@ -41,5 +41,9 @@ def gates(ticket: str) -> str:
     return of(shard_of(ticket), "gates", ticket)
 
 
+def approvals(ticket: str) -> str:
+    return of(shard_of(ticket), "approvals", ticket)
+
+
 def tell(ticket: str, attempt: int) -> str:
     return of(shard_of(ticket), "tell", ticket, str(attempt))

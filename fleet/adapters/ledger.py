@@ -14,7 +14,7 @@ from fleet.core.codec import decode, decode_event, encode, encode_event
 from fleet.core.effects import BEGUN_BY, Effect, EffectKind
 from fleet.core.errors import InternalError, TemporaryError
 from fleet.core.events import Envelope, Source
-from fleet.core.gates import GatePlanRecord, GateRecord, VerdictRecord
+from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
 from fleet.core.outbox import Outstanding
 from fleet.core.ticket import all_shards, shard_of
 from fleet.core.view import Hold, TicketView
@@ -132,6 +132,15 @@ class RedisLedger:
     def verdict(self, ticket: str, attempt: int, round: int) -> VerdictRecord | None:
         raw = self._ask(self._redis.hget, keys.gates(ticket), f"verdict:{attempt}:{round}")
         return decode(raw, VerdictRecord) if raw else None
+
+    def put_approval(self, record: Approval) -> None:
+        field = f"{record.attempt}:{record.head}"
+        self._ask(self._redis.hset, keys.approvals(record.ticket), field, encode(record))
+        self._ask(wait_aof, self._redis)
+
+    def approvals(self, ticket: str) -> tuple[Approval, ...]:
+        fields: dict[bytes, bytes] = self._ask(self._redis.hgetall, keys.approvals(ticket))
+        return tuple(decode(raw, Approval) for _, raw in sorted(fields.items()))
 
     def commands(self, ticket: str, attempt: int, after: str, block_ms: int) -> Sequence[tuple[str, bytes]]:
         found = self._ask(self._redis.xread, {keys.tell(ticket, attempt): after or "0"}, block=block_ms or None)

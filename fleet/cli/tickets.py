@@ -14,7 +14,7 @@ from fleet.cli import story as attempts
 from fleet.cli.app import app, put_json, running, safe
 from fleet.cli.follow import follow_ticket
 from fleet.cli.live import Printer
-from fleet.cli.wording import at_rest, result, why
+from fleet.cli.wording import at_rest, hidden_words, result, why
 from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, Envelope, RetryRequested, SteerRequested
 from fleet.core.states import State
@@ -172,6 +172,7 @@ def _head(view: TicketView, admission: str, link: str) -> None:
     print(f"{view.id} is {view.state.value.replace('_', ' ')}: {safe(why(view, admission))}")
     rows: list[tuple[str, Any]] = [
         ("issue", f"{view.ticket.issue} “{view.ticket.title}” by {view.ticket.requested_by}"),
+        ("left out", hidden_words(view.ticket)),
         ("agent", view.ticket.agent),
         ("base", f"{view.ticket.base} {view.base_sha[:12]}"),
         ("attempts", f"{view.attempt - view.hand_backs} of {view.ticket.limits.attempts}"),

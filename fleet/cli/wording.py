@@ -30,6 +30,7 @@ from fleet.core.events import (
     WorkspaceReady,
 )
 from fleet.core.states import State
+from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
 
 EXIT = {State.IN_REVIEW: 0, State.MERGED: 0, State.CLOSED: 0, State.PARKED: 4}
@@ -110,6 +111,13 @@ def _of_models(event: Envelope) -> str:
             tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
             return f"turn {turn} of {model}: {tokens}, ${cost.usd:.4f}"
     return ""
+
+
+def hidden_words(ticket: Ticket) -> str:
+    """What nobody could see in the issue and therefore no agent reads; empty when there was nothing."""
+    parts = ((ticket.comments, "hidden comment"), (ticket.hidden, "invisible character"))
+    said = [f"{count} {what}{'' if count == 1 else 's'}" for count, what in parts if count]
+    return f"{' and '.join(said)} of the issue's text" if said else ""
 
 
 def result(view: TicketView) -> dict[str, Any]:

@@ -125,6 +125,20 @@ class Home:
                 write_private(registry, json.dumps(known, indent=1))
         return known[str(path)]
 
+    def note_origin(self, local: str, origin: str) -> None:
+        """Remembers that ``local/<name>`` is a copy of GitHub's owner/name."""
+        path = self.layout.home / "origins.json"
+        with self._locked(self.layout.home / ".repos.lock"):
+            if self.origin_of(local) != origin:
+                known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+                write_private(path, json.dumps({**known, local: origin}, indent=1))
+
+    def origin_of(self, local: str) -> str:
+        """GitHub's owner/name of which ``local/<name>`` is a copy; empty for others."""
+        path = self.layout.home / "origins.json"
+        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        return known.get(local, "")
+
     # --- the running host ------------------------------------------------------------------------------------------
     @property
     def host_lock(self) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from fleet.adapters.acl import Role
 from fleet.adapters.sandbox import sweep
 from fleet.core.errors import FleetError, TemporaryError, UsageError
-from fleet.local import ports
+from fleet.local import ports, watches
 from fleet.local.home import Home, HostState, version
 from fleet.local.host import LOOK_EVERY, Host, anybody, join, note, settle_memory, take_lock
 from fleet.local.services import NAMES, services
@@ -59,7 +59,7 @@ def _idle(home: Home, wiring: Wiring) -> Callable[[], bool]:
     ledger = wiring.ledger(Role.PEOPLE)
 
     def idle() -> bool:
-        if anybody(home.clients_lock):
+        if anybody(home.clients_lock) or watches.known(home, wiring.settings):
             return False
         try:
             return not any(view.state.active for view in ledger.views())
