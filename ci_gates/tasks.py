@@ -105,6 +105,8 @@ class GateTasks:
             return GatesFailed(round, clean(str(error)), park=reason)
         except UsageError as error:
             return GatesFailed(round, clean(str(error)), park=Reason.CONFIG.value)
+        except TemporaryError as error:
+            return GatesFailed(round, clean(str(error))[:2000], outage=True)
         except (FleetError, OSError) as error:
             return GatesFailed(round, clean(str(error))[:2000] or type(error).__name__)
 

@@ -32,11 +32,13 @@ from fleet.core.events import (
     Withdrawn,
 )
 from fleet.core.outbox import Outstanding
+from fleet.core.retry import RETRY_AFTER_MOST_S
 from fleet.core.states import State
 from fleet.core.ticket import shard_of
 from fleet.core.tracing import traceparent
 from fleet.core.view import TicketView
-from supervisor.decide import Moment, decide
+from supervisor.decide import decide
+from supervisor.decision import Moment
 from supervisor.fold import fold
 from supervisor.policy import Policy
 from supervisor.stall import Quiet
@@ -76,6 +78,7 @@ class Shard:
     """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
 
     ``incarnation``: of the ledger; a ticket's trace follows from it.
+    ``waits``: ticket → (the wall time until which it backs off, the moment on our monotonic clock when that is over).
     """
 
     name: str
@@ -85,6 +88,7 @@ class Shard:
     cursors: dict[Source, str]
     incarnation: str = ""
     liveness: dict[str, Liveness] = field(default_factory=dict)
+    waits: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -123,7 +127,7 @@ class ShardKeeper:
         due = [
             name
             for name, view in self.shard.views.items()
-            if view.state in _CLOCKED or (view.until is not None and view.until <= wall)
+            if view.state in _CLOCKED or (view.until is not None and self._waited(view, view.until, wall, mono))
         ]
         self._decide_all(turn, due, wall, mono, jitter)
         return turn
@@ -140,6 +144,7 @@ class ShardKeeper:
             self.forget(effect_id)
         for name in turn.moved:
             shard.liveness[name] = Liveness(mono)
+            shard.waits.pop(name, None)
         for name in turn.heard:
             shard.liveness.setdefault(name, Liveness(mono)).heard = mono
         for name in turn.spoke:
@@ -159,8 +164,26 @@ class ShardKeeper:
         if not orders:
             self.shard.outbox.pop(ticket, None)
 
+    def forgive(self, seconds: float, mono: float) -> None:
+        """For ``seconds`` nobody could have been heard: every clock of a ticket stands still for as long."""
+        for known in self.shard.liveness.values():
+            for name in ("ordered", "heard", "word", "progress", "rung"):
+                at = getattr(known, name)
+                if at is not None:
+                    setattr(known, name, min(at + seconds, mono))
+
+    def _waited(self, view: TicketView, until: float, wall: float, mono: float) -> bool:
+        """Whether a pause is over, by the monotonic clock since we first saw it: the wall clock may jump meanwhile."""
+        known = self.shard.waits.get(view.id)
+        if known is None or known[0] != until:
+            known = self.shard.waits[view.id] = (until, mono + min(until - wall, RETRY_AFTER_MOST_S))
+        return known[1] <= mono
+
     def moment(self, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
         """The silence of this ticket's worker; counted from the first look when it was never heard."""
+        if view.until is not None:
+            over = self._waited(view, view.until, wall, mono)
+            return Moment(view.until if over else min(wall, view.until - 1.0), jitter=jitter)
         known = self.shard.liveness.setdefault(view.id, Liveness(mono))
         quiet = Quiet(*(mono - (at or known.ordered) for at in (known.word, known.progress, known.rung)))
         if known.heard is None and view.state is State.RUNNING:

@@ -59,7 +59,7 @@ _WRITES: Mapping[Role, tuple[str, ...]] = {
     Role.ATTEMPT: (f"fleet:{SHARD}:in:attempts", f"fleet:{SHARD}:begun:agents"),
     Role.GATES: (f"fleet:{SHARD}:in:gates", f"fleet:{SHARD}:begun:gates", f"fleet:{SHARD}:gates:*"),
     Role.PUBLISHER: (f"fleet:{SHARD}:in:publisher", f"fleet:{SHARD}:begun:publisher"),
-    Role.PEOPLE: (f"fleet:{SHARD}:in:people", f"fleet:{SHARD}:approvals:*"),
+    Role.PEOPLE: (f"fleet:{SHARD}:in:people", f"fleet:{SHARD}:approvals:*", "fleet:hold"),
     Role.GATEWAY: ("fleet:{spend}:*",),
     Role.MONITOR: (),
     Role.TELEMETRY: (),

@@ -66,7 +66,14 @@ class HubClient:
         self._unreachable = requests.RequestException
         self._clock = clock
         self._throttle = throttle or Throttle(clock)
-        retry = GithubRetry(
+
+        class Asking(GithubRetry):
+            """Its own answer to a 403 with Retry-After is to ask three times more at once: a ban in the making."""
+
+            def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+                return status_code >= 500 and super().is_retry(method, status_code, has_retry_after)
+
+        retry = Asking(
             total=retries,
             backoff_factor=0.3,
             allowed_methods=frozenset(_RETRIED),

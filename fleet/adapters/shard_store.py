@@ -12,13 +12,13 @@ from typing import Any
 
 from fleet.adapters import keys
 from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
-from fleet.core.codec import encode, encode_event
+from fleet.core.codec import decode, encode, encode_event
 from fleet.core.effects import BEGUN_BY, Effect
 from fleet.core.errors import ConflictError, TemporaryError
 from fleet.core.events import Envelope, Source
 from fleet.core.outbox import Outstanding
 from fleet.core.ticket import shard_of
-from fleet.core.view import TicketView
+from fleet.core.view import Hold, TicketView
 
 READ_MOST = 500
 
@@ -110,6 +110,11 @@ class ShardStore:
 
     def release(self, shard: str) -> None:
         self._ask(self._release, keys=[keys.of(shard, "owner")], args=[self._member])
+
+    def held(self) -> Hold | None:
+        """Who paused the whole fleet; None while it works."""
+        raw = self._ask(self._redis.get, keys.HOLD)
+        return decode(raw, Hold) if raw else None
 
     # --- a shard ---------------------------------------------------------------------------------------------------
     def load(self, shard: str) -> Loaded:

@@ -117,7 +117,7 @@ def status(as_json: Json = False) -> None:
 
 
 def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json: bool) -> None:
-    services = fleet.services()
+    services, hold = fleet.services(), fleet.ledger().held()
     if as_json:
         put_json(
             {
@@ -130,6 +130,7 @@ def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json
                 "store": state.store,
                 "services": services,
                 "tickets": counts,
+                "paused": None if hold is None else {"by": hold.by, "at": hold.at},
             }
         )
         return
@@ -138,6 +139,9 @@ def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json
     print("services  " + ", ".join(f"{name} {'runs' if up else 'DOWN'}" for name, up in services.items()))
     tickets = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     print(f"tickets   {tickets or 'none yet'}")
+    if hold is not None:
+        minutes = max(0.0, fleet.wiring.clock.now() - hold.at) / 60
+        print(f"PAUSED    by {safe(hold.by)} for {minutes:.0f} min: NOTHING NEW STARTS until `fleet resume --all`")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from fleet.core.events import (
@@ -150,6 +151,13 @@ def result(view: TicketView) -> dict[str, Any]:
     }
 
 
+def _at(moment: float | None) -> str:
+    """A Unix time as people of this machine read it."""
+    if moment is None:
+        return "after a pause"
+    return f"at {datetime.datetime.fromtimestamp(moment).astimezone().strftime('%H:%M:%S')}"
+
+
 def why(view: TicketView, admission: str) -> str:
     """Why the ticket is where it is, and what comes next: how ``fleet show`` begins."""
     match view.state:
@@ -166,7 +174,8 @@ def why(view: TicketView, admission: str) -> str:
         case State.IN_REVIEW:
             return f"a person should review {view.pull_request.url if view.pull_request else 'it'}"
         case State.BACKING_OFF:
-            return f"tries again after a pause ({view.reason.value.replace('_', ' ')}): {view.detail}"
+            words = view.reason.value.replace("_", " ")
+            return f"tries again {_at(view.until)} ({words}): {view.detail}"
         case State.PARKED:
             hint = NEXT.get(view.reason.value, "`fleet retry {id}`").format(id=view.id)
             return f"waits for a person ({view.reason.value.replace('_', ' ')}): {view.detail} Next: {hint}"

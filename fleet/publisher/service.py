@@ -6,7 +6,7 @@ approves, merges, marks ready, or moves a branch that is not exactly where the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,14 +16,16 @@ from fleet.adapters.git_run import network_error
 from fleet.core import labels
 from fleet.core.codec import encode
 from fleet.core.errors import FleetError, ParkError, TemporaryError, UsageError
-from fleet.core.events import Published, PublishFailed, PublishProblem
+from fleet.core.events import Envelope, Published, PublishFailed, PublishProblem
 from fleet.core.forge import ForgeClient, ForgePull, pull_request_marker
 from fleet.core.gates import GatePass, GatePlanRecord, GateRecord, NoPass
 from fleet.core.ports import Artifacts, Clock, Ledger
 from fleet.core.states import Reason, State
+from fleet.core.story import story
 from fleet.core.view import PullRequest, TicketView
 from fleet.publisher import plan as decide
 from fleet.publisher import texts, workflows
+from fleet.publisher.attempts import TOLD
 from fleet.publisher.evidence import Evidence, build
 from fleet.publisher.local_ref import LocalRefError, write_local_ref
 from fleet.publisher.markdown import code, visible
@@ -109,10 +111,17 @@ class Publisher:
     def status(self, view: TicketView, notes: Sequence[str] = ()) -> None:
         """Brings the one status comment on the issue up to date, and the label of a ticket that a label started."""
         ticket = view.ticket
-        text = texts.status_comment(view, seal(sealed(view), self._key), notes)
+        told = story(self._log(ticket.id)) if view.state in TOLD else ()
+        text = texts.status_comment(view, seal(sealed(view), self._key), notes, told)
         self._forge.put_comment(ticket.repo, ticket.number, marker(ticket.id), text)
         if ticket.label:
             self._forge.swap_labels(ticket.repo, ticket.number, *labels.swap(view.state, ticket.label))
+
+    def _log(self, ticket: str) -> Iterator[Envelope]:
+        cursor = "0"
+        while entries := self._ledger.log(ticket, cursor):
+            cursor = entries[-1][0]
+            yield from (event for _, event in entries)
 
     def withdraw(self, view: TicketView, number: int, why: str) -> bool:
         """Closes the ticket's pull request and says why (I20); False when it is not the fleet's own to close.
