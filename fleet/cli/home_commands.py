@@ -15,7 +15,7 @@ from fleet.cli.watching import checked, said, stop_watching
 from fleet.core.errors import UsageError
 from fleet.core.settings import Settings
 from fleet.core.states import State
-from fleet.intake.endpoint import PATH
+from fleet.intake.watched import WEBHOOK_PATH
 from fleet.local import keys, watches
 from fleet.local.client import Client
 from fleet.local.home import HostState, version
@@ -67,10 +67,10 @@ def webhook(as_json: Json = False) -> None:
     fleet.home.make()
     port, key = fleet.settings.intake.webhook_port, watches.secret(fleet.home, fleet.wiring.ids)
     if as_json:
-        put_json({"type": "webhook", "port": port, "path": PATH, "secret": key})
+        put_json({"type": "webhook", "port": port, "path": WEBHOOK_PATH, "secret": key})
         return
     if port:
-        print(f"address   http://127.0.0.1:{port}{PATH}, through a tunnel or proxy of yours")
+        print(f"address   http://127.0.0.1:{port}{WEBHOOK_PATH}, through a tunnel or proxy of yours")
     else:
         print("address   none: set intake.webhook_port (or FLEET_INTAKE_WEBHOOK_PORT), then restart the fleet")
     print("content   application/json")

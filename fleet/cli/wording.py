@@ -37,7 +37,7 @@ EXIT = {State.IN_REVIEW: 0, State.MERGED: 0, State.CLOSED: 0, State.PARKED: 4}
 NEXT = {
     "no_sandbox": "mend it as said above, then `fleet retry {id}`",
     "no_gates": "add a gate to .fleet.toml or tests to the repository, then `fleet retry {id}`",
-    "approval": "make that part yourself on the base branch, then `fleet retry {id}`; or `fleet cancel {id}`",
+    "approval": "look at it and allow it with `fleet approve {id}`, or `fleet cancel {id}`",
     "paused": "`fleet resume {id}`",
     "needs_input": "answer, then `fleet retry {id}`",
     "budget": "raise the limit, then `fleet retry {id}`",
