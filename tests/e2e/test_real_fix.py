@@ -55,8 +55,8 @@ def test_the_true_fix_of_a_true_bug_becomes_a_gated_pull_request(
     head = found["head"]["sha"]
     assert found["draft"] and head == pull["head_sha"]
     # Exactly this commit was gated, and its diff is upstream's.
-    gated = {event["record"]["name"]: event["record"] for event in done.events("GateRecorded")} or None
-    assert gated is None or all(record["head"] == head for record in gated.values())
+    (gated,) = done.events("GatesFinished")
+    assert gated["passed"] and gated["head"] == head
     assert set(git(repo, "diff", "--name-only", "main", pull["local_ref"]).split()) == fix.paths
     for edit in fix.edits():
         assert edit.new in git(repo, "show", f"{pull['local_ref']}:{edit.path}")
