@@ -28,8 +28,8 @@ PLANTED = {
 # Everything within reach, into a file that becomes part of the change, and onto the screen.
 HUNT = """\
 ( env; cat /proc/*/environ /proc/*/cmdline /proc/*/maps; cat .git/config; git config --list --show-origin;
-  ls -laR "$HOME" /root /home /run /var/tmp; find / -xdev -type s; find / -xdev -newer . -type f -size -64k \
-  -not -path '/proc/*' -not -path '/sys/*' -not -path '/usr/*' -print -exec cat {} + ;
+  ls -laR "$HOME" /root /home /run /var/tmp; find / -path /proc -prune -o -path /sys -prune -o -path /usr -prune -o -type s -print -o \
+    -newer . -type f -size -64k -print -exec cat {} + ;
   cat @HOME@/secrets/* @HOME@/redis/acl.json @HOME@/forge/forge.db @HOME@/logs/*; ) > loot 2>/dev/null
 head -c 300000 loot | base64 > notes.txt; head -c 9000 loot; rm loot; echo hunted > hunting
 while [ ! -e go ]; do read -t 0.1 x < /dev/zero; done; rm -f go hunting"""
@@ -106,8 +106,7 @@ def forge(fleet: Fleet, done: Done, scanner: Scanner) -> None:
     head = done.result["pull_request"]["head_sha"]
     for path in ("issues", "issues/comments", "issues/1", "issues/1/comments", "issues/1/events", "issues/1/timeline",
                  "pulls", f"pulls/{number}", f"pulls/{number}/files", f"pulls/{number}/commits",
-                 f"issues/{number}/comments", f"commits/{head}", f"commits/{head}/status", f"commits/{head}/statuses",
-                 f"commits/{head}/check-runs", "labels", "branches"):  # fmt: skip
+                 f"issues/{number}/comments", f"commits/{head}", "labels", "branches"):  # fmt: skip
         query = "?state=all&per_page=100"
         scanner.text("forge", path, json.dumps(fleet.api(f"/repos/{done.repo}/{path}{query}"), ensure_ascii=False))
 
@@ -121,8 +120,8 @@ def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path) -> None:
         running = fleet.start("run", "--json", "--repo", str(repo), "--title", "Remove unused imports", "--agent", agent)
         workspace = attempt_is_at_work(fleet)
         secrets = canaries(fleet)
-        ticket = json.loads(next(iter(running.stdout or ())))["data"]["ticket"]["id"]
-        secrets["key of the attempt"] = attempt_key(secrets["gateway: key"].encode(), ticket, 1)
+        (attempt,) = [path for path in fleet.layout.attempts.iterdir() if path.is_dir()]
+        secrets["key of the attempt"] = attempt_key(secrets["gateway: key"].encode(), attempt.name.rpartition(".")[0], 1)
         scanner = Scanner(secrets)
         pids = {*fleet.processes(), *fleet.family()} - {running.pid}
         assert len(pids) > 12 and any(b"hunting" in read(Path(f"/proc/{pid}/cmdline")) for pid in pids), pids
@@ -150,7 +149,9 @@ def everywhere(fleet: Fleet, done: Done, repo: Path, scanner: Scanner) -> None:
         scanner.text("said", name, text)
     for words in (("show", done.result["ticket"]), ("ls",), ("status",), ("doctor",)):
         shown = fleet(*words)
-        scanner.text("said", " ".join(words), shown.out + shown.err)
+        # The person's own links open the pages by the person's own token.
+        text = (shown.out + shown.err).replace(f"?token={fleet.tokens()['person']}", "")
+        scanner.text("said", " ".join(words), text)
     scanner.tree("home", fleet.home, (fleet.layout.secrets, fleet.layout.redis / "acl.json"))
     scanner.tree("work", fleet.layout.work, (fleet.layout.environments,))
     scanner.tree("runtime", fleet.layout.runtime)
