@@ -52,7 +52,9 @@ def hear(body: bytes, cache: PrefixCache, form: str) -> Heard:
         if not mine:
             said.append(json.dumps(item, ensure_ascii=False))
         mine_before = mine
-    return Heard(str(asked["model"]), turns, "\n".join(said), asked.get("stream") is True, cache.count(asked, form == "messages"))
+    return Heard(
+        str(asked["model"]), turns, "\n".join(said), asked.get("stream") is True, cache.count(asked, form == "messages")
+    )
 
 
 def _spoken(turn: Turn, fault: Fault | None) -> tuple[str, tuple[tuple[ToolUse, str], ...]]:

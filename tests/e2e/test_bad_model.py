@@ -57,7 +57,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def fleet(url: str) -> Iterator[Fleet]:
-    with fleet_home(ANTHROPIC_API_KEY="", OPENAI_API_KEY="", **CAPS) as one:
+    with fleet_home(None, ANTHROPIC_API_KEY="", OPENAI_API_KEY="", **CAPS) as one:
         yield one
 
 
@@ -93,7 +93,9 @@ CASES = {
 def ended(fleet: Fleet, url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
     """All of them at once; what `fleet show --json` says of each when it rests."""
     repo = repository(tmp_path_factory.mktemp("bad") / "r")
-    tickets = {name: ask(fleet, url, case, repo, repo.parent / f"{at}.toml") for at, (name, case) in enumerate(CASES.items())}
+    tickets = {
+        name: ask(fleet, url, case, repo, repo.parent / f"{at}.toml") for at, (name, case) in enumerate(CASES.items())
+    }
 
     def rest() -> bool:
         states = [row["state"] for row in fleet("ls", "--all", "--json").rows]

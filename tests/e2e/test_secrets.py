@@ -28,8 +28,8 @@ PLANTED = {
 # Everything within reach, into a file that becomes part of the change, and onto the screen.
 HUNT = """\
 ( env; cat /proc/*/environ /proc/*/cmdline /proc/*/maps; cat .git/config; git config --list --show-origin;
-  ls -laR "$HOME" /root /home /run /var/tmp; find / -path /proc -prune -o -path /sys -prune -o -path /usr -prune -o -type s -print -o \
-    -newer . -type f -size -64k -print -exec cat {} + ;
+  ls -laR "$HOME" /root /home /run /var/tmp; find / -path /proc -prune -o -path /sys -prune -o -path /usr -prune \
+    -o -type s -print -o -newer . -type f -size -64k -print -exec cat {} + ;
   cat @HOME@/secrets/* @HOME@/redis/acl.json @HOME@/forge/forge.db @HOME@/logs/*; ) > loot 2>/dev/null
 head -c 300000 loot | base64 > notes.txt; head -c 9000 loot; rm loot; echo hunted > hunting
 while [ ! -e go ]; do read -t 0.1 x < /dev/zero; done; rm -f go hunting"""
@@ -54,7 +54,9 @@ def canaries(fleet: Fleet) -> dict[str, str]:
         for name, value in json.loads(file.read_text()).items():
             if not value.startswith("http"):
                 found[f"{file.stem}: {name}"] = value
-    assert {"forge: write", "gateway: key", "state: key", "acl: publisher", "acl: gateway"} <= found.keys(), found.keys()
+    assert {"forge: write", "gateway: key", "state: key", "acl: publisher", "acl: gateway"} <= found.keys(), (
+        found.keys()
+    )
     return found
 
 
@@ -114,14 +116,18 @@ def forge(fleet: Fleet, done: Done, scanner: Scanner) -> None:
 @pytest.mark.invariant("I7")
 @pytest.mark.timeout(120)
 def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path) -> None:
-    with provider() as model, fleet_home(**PLANTED, ANTHROPIC_BASE_URL=f"{model.url}/anthropic") as fleet:
+    with provider() as model, fleet_home(None, **PLANTED, ANTHROPIC_BASE_URL=f"{model.url}/anthropic") as fleet:
         repo = repository(tmp_path / "hunted")
         agent = f"anthropic:rehearsal/{script(tmp_path, fleet.home)}"
-        running = fleet.start("run", "--json", "--repo", str(repo), "--title", "Remove unused imports", "--agent", agent)
+        running = fleet.start(
+            "run", "--json", "--repo", str(repo), "--title", "Remove unused imports", "--agent", agent
+        )
         workspace = attempt_is_at_work(fleet)
         secrets = canaries(fleet)
         (attempt,) = [path for path in fleet.layout.attempts.iterdir() if path.is_dir()]
-        secrets["key of the attempt"] = attempt_key(secrets["gateway: key"].encode(), attempt.name.rpartition(".")[0], 1)
+        secrets["key of the attempt"] = attempt_key(
+            secrets["gateway: key"].encode(), attempt.name.rpartition(".")[0], 1
+        )
         scanner = Scanner(secrets)
         pids = {*fleet.processes(), *fleet.family()} - {running.pid}
         assert len(pids) > 12 and any(b"hunting" in read(Path(f"/proc/{pid}/cmdline")) for pid in pids), pids
@@ -138,8 +144,8 @@ def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path) -> None:
         assert "notes.txt" in {one["filename"] for one in fleet.api(f"/repos/{done.repo}/pulls/2/files")}
         scanner.check(
             "process environ", "process cmdline", "workspace: files", "attempts: files", "said", "home: files",
-            "home: rows", "home: git objects", "home: bundles", "work: files", "runtime: files", "checkout: git objects",
-            "forge", "ledger: stream", "ledger: hash", "ledger: string", "prompts",
+            "home: rows", "home: git objects", "home: bundles", "work: files", "runtime: files",
+            "checkout: git objects", "forge", "ledger: stream", "ledger: hash", "ledger: string", "prompts",
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.realdata.projects import real_project, unpack
 
-LONG_TESTS = "[gates.lint]\nkind = \"lint\"\ncommand = \"ruff check .\"\n\n[gates.tests]\nkind = \"tests\"\ncommand = \"{}\"\n"
+LONG_TESTS = '[gates.lint]\nkind = "lint"\ncommand = "ruff check ."\n\n[gates.tests]\nkind = "tests"\ncommand = "{}"\n'
 _CONTEXT = 3
 
 

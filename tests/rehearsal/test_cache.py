@@ -36,9 +36,7 @@ def test_a_changed_beginning_is_not_read(change: str) -> None:
     cache = PrefixCache()
     first = cache.count(asked(said(LONG, mark=True)), by_marks=True)
     later = said("ok", role="assistant"), said("go on", mark=True)
-    again = (
-        asked(said(LONG), *later, system=LONG + ".") if change == "system" else asked(said(LONG + "!"), *later)
-    )
+    again = asked(said(LONG), *later, system=LONG + ".") if change == "system" else asked(said(LONG + "!"), *later)
     counted = cache.count(again, by_marks=True)
     assert counted.read in (0, first.total - len(LONG) // 4 - 12) or counted.read < first.total // 2 + 20
 

@@ -48,9 +48,7 @@ def test_a_process_that_was_given_a_secret_is_found(how: str) -> None:
 
 
 @pytest.mark.parametrize("form", sorted(written(SECRET)))
-def test_a_search_without_this_form_would_miss_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
-) -> None:
+def test_a_search_without_this_form_would_miss_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     full = written(SECRET)
     (tmp_path / "log.txt").write_bytes(b"2026 begin " + full[form] + b" end\n")
     less = {name: needle for name, needle in full.items() if needle != full[form]}

@@ -69,7 +69,9 @@ class Scanner:
         self.found: list[Leak] = []
         self.looked: dict[str, int] = {}
         self._needles = {
-            (name, form): needle.lower() for name, secret in canaries.items() for form, needle in written(secret).items()
+            (name, form): needle.lower()
+            for name, secret in canaries.items()
+            for form, needle in written(secret).items()
         }
 
     def bytes(self, kind: str, where: str, data: bytes) -> None:
@@ -159,7 +161,12 @@ def planted(folder: Path, secret: str) -> dict[str, Path]:
     lines = base64.encodebytes(b"KEY=" * 20 + secret.encode() + b"\n" * 80)
     halves = f'print("{secret[:9]}"\n      "{secret[9:]}")\n'.encode()
     blanks = secret.encode().hex(" ").encode()
-    for name, data in (("in lines", lines), ("in halves", halves), ("hex with blanks", blanks), ("packed", gzip.compress(secret.encode() * 3))):
+    for name, data in (
+        ("in lines", lines),
+        ("in halves", halves),
+        ("hex with blanks", blanks),
+        ("packed", gzip.compress(secret.encode() * 3)),
+    ):
         made[name] = folder / name.replace(" ", "-")
         made[name].mkdir()
         (made[name] / "data").write_bytes(data)
