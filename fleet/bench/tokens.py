@@ -71,7 +71,8 @@ def measure(bench: Bench) -> Report:
             plain = desk.play(form, turns, most_chars=_ENDLESS)
             figures += compare(form, ours, plain, price())
             details += table(form, ours, plain)
-    what = f"a scripted ticket of {turns} turns through gateway and scripted model; tools answer 400 to 19,500 characters, some two at once"
+    answers = f"tools answer {min(RESULTS):,} to {max(RESULTS):,} characters, some two at once"
+    what = f"a scripted ticket of {turns} turns through gateway and scripted model; {answers}"
     return Report("tokens", what, tuple(figures), tuple(details))
 
 

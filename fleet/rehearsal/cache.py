@@ -1,4 +1,4 @@
-"""What a provider would read from its cache of prefixes: the same rules, so that a rehearsal counts as a real call does.
+"""What a provider would read from its cache of prefixes: the same rules, so that a rehearsal counts as a real one.
 
 Anthropic caches where the request says so (``cache_control``) and looks back twenty blocks from there; OpenAI caches
 every long prefix by itself, in steps of 128 tokens. Neither caches less than 1024 tokens. Times of expiry are left out.
