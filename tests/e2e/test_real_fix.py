@@ -17,7 +17,7 @@ from tests.realdata.projects import git
 
 pytestmark = pytest.mark.needs("bwrap")
 FORMS = {"wtforms": ("anthropic", "openai"), "jinja2": ("anthropic", "openai", "openai-chat")}
-QUICK = {("wtforms", "anthropic"), ("wtforms", "openai")}
+QUICK = {("wtforms", "anthropic")}
 CASES = [
     pytest.param(fix, form, id=f"{fix.key}-{form}", marks=[] if (fix.key, form) in QUICK else [pytest.mark.long])
     for fix in FIXES
