@@ -6,7 +6,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ci_gates.edits import EXECUTABLE, SUBMODULE, SYMLINK, Breach, Edit, Weight, text
@@ -36,6 +36,11 @@ class PolicyResult:
     @property
     def passed(self) -> bool:
         return not self.refused and not self.asks
+
+    def allowed(self) -> PolicyResult:
+        """What a person may allow is allowed, and still told; what is refused stays so."""
+        told = (replace(one, weight=Weight.TELL) if one.weight is Weight.ASK else one for one in self.breaches)
+        return PolicyResult(tuple(told))
 
 
 def judge(edits: Sequence[Edit], base_files: Collection[str], config: PolicyConfig) -> PolicyResult:

@@ -24,6 +24,7 @@ from fleet.core.environment import Environments, Prepared
 from fleet.core.errors import InternalError, TemporaryError
 from fleet.core.gates import (
     PASSING,
+    Approval,
     GateKind,
     GatePlanRecord,
     GateRecord,
@@ -44,7 +45,10 @@ _COUNTER_CHECKED = 200
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is gated. ``folder`` is the artifact folder of its logs; ``allow_no_tests`` is the ticket's word."""
+    """What is gated. ``folder`` is the artifact folder of its logs; ``allow_no_tests`` is the ticket's word.
+
+    ``approval``: a person's, of exactly this commit; what policy asks about is then allowed.
+    """
 
     ticket: str
     attempt: int
@@ -53,6 +57,7 @@ class Job:
     base_sha: str
     folder: str
     allow_no_tests: bool = False
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,9 @@ class GateRunner:
         checked = gateconfig.parse(texts.get(gateconfig.FILE))
         policy = judge(read_edits(store, job.base_sha, job.head), files, checked.policy)
         seconds = self._clock.monotonic() - started
+        by = ""
+        if job.approval is not None and job.approval.head == job.head and policy.asks:
+            by, policy = job.approval.by, policy.allowed()
         if not policy.passed:
             return self._stopped_by_policy(job, listener, files, texts, policy, seconds)
         prepared = self._environments.prepare(store.path, job.base_sha)
@@ -122,7 +130,7 @@ class GateRunner:
             bench = Bench(store, slot, sandbox, prepared, self._artifacts, self._ids, listener.should_stop)
             course = _Course(self, store, job, plan, bench, prepared, listener)
             course.start()
-            course.told(_policy_record(course.record, policy, seconds))
+            course.told(_policy_record(course.record, policy, seconds, by))
             for spec in plan.missing:
                 course.told(course.record(spec, Settled(Outcome.NOT_CONFIGURED, f"{spec.argv[0]} is not available")))
             for spec in _in_order(plan.gates):
@@ -336,16 +344,23 @@ class _Course:
                 self.told(self.record(spec, Settled(Outcome.NOT_CONFIGURED, "the repository has no tests")))
         records = tuple(self._records)
         verdict = verdicts.conclude(
-            self.plan_record, records, policy=policy, empty=self._plan.empty, allow_no_tests=self.allowed
+            self.plan_record,
+            records,
+            policy=policy,
+            empty=self._plan.empty,
+            allow_no_tests=self.allowed,
+            approvals=(self._job.approval,) if self._job.approval is not None else (),
         )
         return Gated(self.plan_record, records, verdict)
 
 
 def _policy_record(
-    record: Callable[[GateSpec, Settled], GateRecord], policy: PolicyResult, seconds: float
+    record: Callable[[GateSpec, Settled], GateRecord], policy: PolicyResult, seconds: float, by: str = ""
 ) -> GateRecord:
     spec = GateSpec(POLICY, GateKind.POLICY, Mode.REQUIRED, (), "none")
-    return replace(record(spec, verdicts.policy_settled(policy)), seconds=round(seconds, 3))
+    said = record(spec, verdicts.policy_settled(policy))
+    summary = f"allowed by {clean(by)}; {said.summary}" if by else said.summary
+    return replace(said, seconds=round(seconds, 3), summary=summary, allowed_by=by)
 
 
 def _in_order(gates: tuple[GateSpec, ...]) -> tuple[GateSpec, ...]:

@@ -105,6 +105,8 @@ class GateTasks:
             return GatesFailed(round, clean(str(error)), park=reason)
         except UsageError as error:
             return GatesFailed(round, clean(str(error)), park=Reason.CONFIG.value)
+        except TemporaryError as error:
+            return GatesFailed(round, clean(str(error))[:2000], outage=True)
         except (FleetError, OSError) as error:
             return GatesFailed(round, clean(str(error))[:2000] or type(error).__name__)
 
@@ -121,7 +123,13 @@ class GateTasks:
             store.update_ref(f"refs/fleet/{ticket.id}/{view.attempt}", head.sha)
         crash_here("gates.head_built")
         folder = f"tickets/{ticket.id}/{view.attempt}"
-        job = Job(ticket.id, view.attempt, round, head.sha, base_sha, folder, ticket.allow_no_tests)
+        # Of exactly this commit: when base moved since, H is another one, and the person must look again.
+        allowed = [
+            one for one in self._ledger.approvals(ticket.id) if (one.attempt, one.head) == (view.attempt, head.sha)
+        ]
+        job = Job(
+            ticket.id, view.attempt, round, head.sha, base_sha, folder, ticket.allow_no_tests, next(iter(allowed), None)
+        )
         gated = self._runner.run(store, job, self._listener(view, round, withdrawn))
         if withdrawn.is_set():
             raise TemporaryError("The order was withdrawn while the gates ran.")

@@ -18,6 +18,7 @@ from ci_gates.runs import Health, Run
 from fleet.core.gates import (
     INFRA,
     PASSING,
+    Approval,
     Finding,
     GateKind,
     GatePass,
@@ -197,10 +198,16 @@ def _breach(one: Breach) -> Finding:
 
 
 def conclude(
-    plan: GatePlanRecord, records: Sequence[GateRecord], *, policy: PolicyResult, empty: bool, allow_no_tests: bool
+    plan: GatePlanRecord,
+    records: Sequence[GateRecord],
+    *,
+    policy: PolicyResult,
+    empty: bool,
+    allow_no_tests: bool,
+    approvals: Sequence[Approval] = (),
 ) -> Verdict:
     """The verdict for (ticket, attempt, round). ``empty``: the plan has no gate that could be red but policy."""
-    proof = make_pass(plan, records, plan.head)
+    proof = make_pass(plan, records, plan.head, approvals)
     silent = not any(record.tests is not None and record.tests.total > record.tests.skipped for record in records)
     verdict = Verdict(
         plan.ticket, plan.attempt, plan.round, plan.head, plan.base_sha, plan.config_digest, False, "", silent

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fleet.adapters.shard_store import ShardStore
 from fleet.core.codec import CodecError, decode, encode
 from fleet.core.events import Envelope, SlotGranted, Source
-from fleet.core.view import TicketView
+from fleet.core.view import Hold, TicketView
 from supervisor.admission import Caps, Choice, Message, Request, choose, in_review, reconcile
 
 RECONCILE_EVERY = 60.0
@@ -26,6 +26,8 @@ class Desk:
         self._grants = {key: decode(raw, Request) for key, raw in grants.items()}
         self._why: dict[str, str] = {}
         self._reconciled: float | None = None
+        # Asked anew each second; until the first answer nothing is given out.
+        self.held: Hold | None = store.held()
 
     def absorb(self, rows: Sequence[tuple[str, bytes]], wall: float, mono: float) -> None:
         """Takes the shards' messages, gives out free places, and tells those who got one.
@@ -49,7 +51,7 @@ class Desk:
             self._reconcile(operations)
             self._reconciled = mono
             told.update(self._grants)
-        choice = choose(self._waiting, self._grants, self._pulls, self._caps)
+        choice = self._choice()
         for request in choice.granted:
             self._grants[request.key] = request
             told.add(request.key)
@@ -60,6 +62,12 @@ class Desk:
         granted = [_granted(self._grants[key], wall) for key in sorted(told & self._grants.keys())]
         if granted:
             self._store.grant(granted)
+
+    def _choice(self) -> Choice:
+        if self.held is None:
+            return choose(self._waiting, self._grants, self._pulls, self._caps)
+        why = f"the whole fleet is paused by {self.held.by}; `fleet resume --all` lets it go on"
+        return Choice((), {one.ticket: why for one in self._waiting.values() if one.key not in self._grants})
 
     def _take(self, message: Message, operations: list[str | bytes]) -> None:
         request = message.request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
@@ -47,6 +48,7 @@ from fleet.core.events import (
     WithdrawOrdered,
     WorkspaceReady,
 )
+from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
 from supervisor.stall import watched
@@ -225,10 +227,7 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         moved = replace(moved, slot=0, round=view.round if again else view.round + 1)
     elif changed.state is not State.RUNNING:
         moved = replace(moved, slot=0)
-    if changed.reason in _UNCOUNTED or (changed.reason is Reason.PAUSED and view.state in _AT_WORK):
-        return replace(moved, hand_backs=view.hand_backs + 1)
-    if changed.reason in _COUNTED:
-        moved = replace(moved, failures=_count(view.failures, changed.reason.value))
+    moved = _counted(moved, view, changed)
     if changed.state is State.BACKING_OFF:
         failure = view.news.failure
         told = (failure.digest or failure.detail) if failure else _red(view) or changed.detail
@@ -237,6 +236,23 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         # What the gates refused is mended, not thrown away.
         moved = replace(moved, repair=view.attempt)
     return moved
+
+
+def _counted(moved: TicketView, view: TicketView, changed: StateChanged) -> TicketView:
+    """What this move says against the ticket, keyed by cause; a person's word is new evidence about what waited."""
+    if changed.reason in (Reason.RETRY_ASKED, Reason.RESUMED):
+        kept = tuple((cause, count) for cause, count in view.failures if cause not in _FORGIVEN)
+        return replace(moved, failures=kept)
+    ended = view.state in _AT_WORK or (changed.reason is Reason.PAUSED and view.state is State.GATING)
+    if ended and changed.reason in _UNCOUNTED:
+        moved = replace(moved, hand_backs=view.hand_backs + 1)
+    if changed.reason not in _COUNTED:
+        return moved
+    if changed.state is view.state and changed.reason in (Reason.LOST, Reason.TRANSIENT):
+        causes = {repeated(view.state, changed.reason)}
+    else:
+        causes = {changed.reason.value, death(changed.reason.value, changed.detail)}
+    return replace(moved, failures=_count(view.failures, causes))
 
 
 def _red(view: TicketView) -> str:
@@ -248,14 +264,22 @@ def _red(view: TicketView) -> str:
 _RED = frozenset({"failed", "timed_out"})
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
 # These say nothing against the agent or the ticket: no attempt is counted.
-_UNCOUNTED = frozenset({Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT})
-
-
+_UNCOUNTED = frozenset(
+    {Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT, Reason.PAUSED}
+)
+_WAITS = (Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT)
+_FORGIVEN = frozenset(
+    {reason.value for reason in _WAITS} | {repeated(s, Reason.TRANSIENT) for s in (State.GATING, State.PUBLISHING)}
+)
 _COUNTED = frozenset(
     {
         Reason.LOST,
         Reason.STALLED,
         Reason.TRANSIENT,
+        Reason.CRASHED,
+        Reason.PROVIDER_LIMIT,
+        Reason.HANDED_BACK,
+        Reason.NEVER_CLAIMED,
         Reason.AGENT_ERROR,
         Reason.PROTOCOL,
         Reason.GATES_RED,
@@ -265,7 +289,8 @@ _COUNTED = frozenset(
 )
 
 
-def _count(failures: tuple[tuple[str, int], ...], cause: str) -> tuple[tuple[str, int], ...]:
+def _count(failures: tuple[tuple[str, int], ...], causes: Iterable[str]) -> tuple[tuple[str, int], ...]:
     counts = dict(failures)
-    counts[cause] = counts.get(cause, 0) + 1
+    for cause in causes:
+        counts[cause] = counts.get(cause, 0) + 1
     return tuple(sorted(counts.items()))

@@ -11,7 +11,9 @@ class Policy:
 
     ``claim_within``: how long a dispatched attempt may stay unclaimed before it goes back to the queue.
     ``rewake_after``: the broker may lose a message, so an order nobody began is sent again.
-    ``turns``: how often gates or publishing are re-ordered after losses before a person is asked.
+    ``turns`` and ``publish_turns``: how often gates and publishing may be lost before a person is asked.
+    ``same_death``: how often attempts may end the same way. ``outages``: how often something outside may be away;
+    ``waits``: how often a provider may say later, an attempt be handed back or not be taken, before a person is asked.
     ``silence``: without a word of the agent, ``model_silence`` while it waits for a model; ``no_progress``: without
     anything new. ``between_rungs``: from one step of the ladder to the next.
     ``base_moves``: how often gates run again because the base branch moved under a finished change.
@@ -24,6 +26,8 @@ class Policy:
     publish_turns: int = 8
     base_moves: int = 2
     same_death: int = 3
+    outages: int = 20
+    waits: int = 100
     silence: float = 120.0
     model_silence: float = 600.0
     no_progress: float = 480.0

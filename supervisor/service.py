@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from fleet.adapters import keys
 from fleet.adapters.crash import crash_here
 from fleet.adapters.shard_store import Batch, Refused, ShardStore, Step
+from fleet.adapters.telemetry import about_event, listening, log
 from fleet.core.codec import decode, encode
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import TemporaryError
-from fleet.core.events import Source
+from fleet.core.events import Envelope, Nudged, Source, StateChanged
 from fleet.core.outbox import Outstanding
 from fleet.core.ports import Clock, Dice, Waker
+from fleet.core.retry import RETRY_AFTER_MOST_S
 from fleet.core.ticket import all_shards
 from fleet.core.view import TicketView
 from supervisor.admission import Caps, Message, Request
@@ -29,6 +31,8 @@ RENEW_EVERY = 1.0
 TICK_EVERY = 0.5
 SWEEP_EVERY = 2.0
 BLOCK_MS = 500
+# A pass that took this much longer than it meant to wait was deaf: the store did not answer, or we were frozen.
+DEAF_AFTER = 1.0
 _VERBS = {EffectKind.ASK_SLOT: "ask", EffectKind.RETURN_SLOT: "return"}
 
 
@@ -55,6 +59,7 @@ class Supervisor:
         self._desk: Desk | None = None
         self._timers = _Timers()
         self._sent: dict[str, float] = {}
+        self._due: dict[str, float] = {}
 
     def run(self, stop: Callable[[], bool]) -> None:
         pause = 0.05
@@ -81,16 +86,19 @@ class Supervisor:
         self._drop_all()
 
     def turn(self, block_ms: int) -> None:
-        """One pass: leases, new entries, clocks, due orders."""
-        mono = self._clock.monotonic()
+        """One pass: leases, new entries, clocks, due orders. The time for which it was deaf is nobody's silence."""
+        begun = mono = self._clock.monotonic()
         if mono - self._timers.renewed >= RENEW_EVERY:
             self._share()
+            if self._desk is not None:
+                self._desk.held = self._store.held()
             self._timers.renewed = mono
         entries, asked = self._store.read(self._cursors(), self._desk.cursor if self._desk else None, block_ms)
         grouped: dict[str, dict[Source, list[tuple[str, bytes]]]] = {}
         for (shard, source), rows in entries.items():
             grouped.setdefault(shard, {})[source] = rows
         wall, mono = self._clock.now(), self._clock.monotonic()
+        self._forgive(mono - begun - block_ms / 1000, mono)
         absorbing = ((self._keepers[shard], by_source) for shard, by_source in grouped.items())
         self._write(
             [(keeper, keeper.absorb(by_source, wall, mono, self._dice.uniform())) for keeper, by_source in absorbing]
@@ -104,6 +112,14 @@ class Supervisor:
         self._send_due(wall, mono)
         if self._desk is not None:
             self._desk.absorb(asked, wall, mono)
+        done = self._clock.monotonic()
+        self._forgive(done - mono, done)
+
+    def _forgive(self, deaf: float, mono: float) -> None:
+        """What could not be heard was not unsaid: a pause of the store or of this process restarts nobody (I15)."""
+        if deaf > DEAF_AFTER:
+            for keeper in self._keepers.values():
+                keeper.forgive(deaf, mono)
 
     def views(self) -> Iterator[TicketView]:
         for keeper in self._keepers.values():
@@ -150,6 +166,7 @@ class Supervisor:
             {ticket: decode(raw, TicketView) for ticket, raw in loaded.views.items()},
             outbox,
             dict(loaded.cursors),
+            self._store.incarnation,
         )
         self._keepers[name] = ShardKeeper(shard, self._policy)
 
@@ -169,6 +186,7 @@ class Supervisor:
         self._desk = None
         self._timers = _Timers()
         self._sent.clear()
+        self._due.clear()
 
     def _all_views(self) -> Iterator[TicketView]:
         """Views of all shards, ours from memory."""
@@ -200,6 +218,8 @@ class Supervisor:
             crash_here("supervisor.after_step")
         for keeper, turn in turns:
             keeper.commit(turn, self._clock.monotonic())
+            if listening():
+                _note_all(turn)
 
     def _send_due(self, wall: float, mono: float) -> None:
         """Sends what is due. Worker effects stay in the outbox and are sent again until somebody begins them."""
@@ -209,7 +229,8 @@ class Supervisor:
             sent: list[str] = []
             for order in [order for orders in keeper.shard.outbox.values() for order in orders.values()]:
                 effect = order.effect
-                if order.due > wall:
+                # The pause is measured on the monotonic clock from when we first saw the order.
+                if self._due.setdefault(effect.id, mono + min(order.due - wall, RETRY_AFTER_MOST_S)) > mono:
                     continue
                 if effect.kind in WAKES:
                     if mono - self._sent.get(effect.id, float("-inf")) >= self._policy.rewake_after:
@@ -259,3 +280,19 @@ class Supervisor:
             for effect_id in orders
         }
         self._sent = {effect_id: at for effect_id, at in self._sent.items() if effect_id in known}
+        self._due = {effect_id: at for effect_id, at in self._due.items() if effect_id in known}
+
+
+def _note_all(turn: Turn) -> None:
+    for event in turn.batch.log:
+        if isinstance(event.data, StateChanged | Nudged):
+            _note(event, event.data)
+
+
+def _note(event: Envelope, done: StateChanged | Nudged) -> None:
+    """A decision, for people who read the log of the service; told after it was written."""
+    with about_event(event, done.attempt if isinstance(done, StateChanged) else 0):
+        if isinstance(done, Nudged):
+            log().info("nudged", rung=done.rung.value, cause=done.cause, seconds=round(done.seconds, 1))
+        else:
+            log().info("moved", state=done.state.value, reason=done.reason.value, detail=done.detail[:300])

@@ -32,13 +32,17 @@ from fleet.core.events import (
     Withdrawn,
 )
 from fleet.core.outbox import Outstanding
+from fleet.core.retry import RETRY_AFTER_MOST_S
 from fleet.core.states import State
 from fleet.core.ticket import shard_of
+from fleet.core.tracing import traceparent
 from fleet.core.view import TicketView
-from supervisor.decide import TOLD, Moment, decide, status
+from supervisor.decide import decide
+from supervisor.decision import Moment
 from supervisor.fold import fold
 from supervisor.policy import Policy
 from supervisor.stall import Quiet
+from supervisor.telling import status, to_be_told
 
 _CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
 # Whose word counts as a sign of life in which state. An attempt that lingers says nothing about the gates.
@@ -71,14 +75,20 @@ class Liveness:
 
 @dataclass(slots=True)
 class Shard:
-    """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all."""
+    """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
+
+    ``incarnation``: of the ledger; a ticket's trace follows from it.
+    ``waits``: ticket → (the wall time until which it backs off, the moment on our monotonic clock when that is over).
+    """
 
     name: str
     epoch: int
     views: dict[str, TicketView]
     outbox: dict[str, dict[str, Outstanding]]
     cursors: dict[Source, str]
+    incarnation: str = ""
     liveness: dict[str, Liveness] = field(default_factory=dict)
+    waits: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -117,7 +127,7 @@ class ShardKeeper:
         due = [
             name
             for name, view in self.shard.views.items()
-            if view.state in _CLOCKED or (view.until is not None and view.until <= wall)
+            if view.state in _CLOCKED or (view.until is not None and self._waited(view, view.until, wall, mono))
         ]
         self._decide_all(turn, due, wall, mono, jitter)
         return turn
@@ -134,6 +144,7 @@ class ShardKeeper:
             self.forget(effect_id)
         for name in turn.moved:
             shard.liveness[name] = Liveness(mono)
+            shard.waits.pop(name, None)
         for name in turn.heard:
             shard.liveness.setdefault(name, Liveness(mono)).heard = mono
         for name in turn.spoke:
@@ -153,8 +164,26 @@ class ShardKeeper:
         if not orders:
             self.shard.outbox.pop(ticket, None)
 
+    def forgive(self, seconds: float, mono: float) -> None:
+        """For ``seconds`` nobody could have been heard: every clock of a ticket stands still for as long."""
+        for known in self.shard.liveness.values():
+            for name in ("ordered", "heard", "word", "progress", "rung"):
+                at = getattr(known, name)
+                if at is not None:
+                    setattr(known, name, min(at + seconds, mono))
+
+    def _waited(self, view: TicketView, until: float, wall: float, mono: float) -> bool:
+        """Whether a pause is over, by the monotonic clock since we first saw it: the wall clock may jump meanwhile."""
+        known = self.shard.waits.get(view.id)
+        if known is None or known[0] != until:
+            known = self.shard.waits[view.id] = (until, mono + min(until - wall, RETRY_AFTER_MOST_S))
+        return known[1] <= mono
+
     def moment(self, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
         """The silence of this ticket's worker; counted from the first look when it was never heard."""
+        if view.until is not None:
+            over = self._waited(view, view.until, wall, mono)
+            return Moment(view.until if over else min(wall, view.until - 1.0), jitter=jitter)
         known = self.shard.liveness.setdefault(view.id, Liveness(mono))
         quiet = Quiet(*(mono - (at or known.ordered) for at in (known.word, known.progress, known.rung)))
         if known.heard is None and view.state is State.RUNNING:
@@ -220,10 +249,13 @@ class ShardKeeper:
         if view.missing_from != wanted:
             self._fold(turn, view, self._own(view, EventsMissing(wanted), wall))
         command = Command(f"{view.id}:{view.attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
-        tell = Effect(EffectKind.TELL, view.id, view.attempt, wanted, int(wall), encode(command).decode())
+        data, trace = encode(command).decode(), self._trace(view.id)
+        tell = Effect(EffectKind.TELL, view.id, view.attempt, wanted, int(wall), data, trace)
         turn.batch.orders.append(Outstanding(tell, wall))
 
     def _fold(self, turn: Turn, view: TicketView | None, event: Envelope) -> None:
+        # The trace follows from the ticket, so that what a worker wrote there need not be believed.
+        event = replace(event, trace=self._trace(event.ticket))
         after = fold(view, event)
         stored = self.shard.views.get(event.ticket)
         turn.views[event.ticket] = after
@@ -259,11 +291,11 @@ class ShardKeeper:
                     moment = replace(moment, quiet=replace(moment.quiet, rung=0.0))
                 self._fold(turn, view, self._own(view, decision.event, wall))
                 for order in decision.orders:
-                    turn.batch.orders.append(Outstanding(order.effect, wall + order.delay))
+                    turn.batch.orders.append(self._order(order.effect, wall + order.delay))
                 view = turn.views[name]
-                if isinstance(decision.event, StateChanged) and view.state in TOLD:
+                if to_be_told(view, decision.event):
                     self._withdraw(turn, view, only=EffectKind.STATUS)
-                    turn.batch.orders.append(Outstanding(status(view).effect, wall))
+                    turn.batch.orders.append(self._order(status(view).effect, wall))
             else:
                 raise InternalError(f"Deciding about {name} does not come to an end.")
 
@@ -291,6 +323,12 @@ class ShardKeeper:
         closing = (effect for effect in mine if effect.kind is EffectKind.WITHDRAW)
         turn.batch.withdrawn += [effect.id for effect in closing if effect.turn in (0, number)]
         turn.batch.orders = [order for order in turn.batch.orders if order.effect.id not in turn.batch.withdrawn]
+
+    def _order(self, effect: Effect, due: float) -> Outstanding:
+        return Outstanding(replace(effect, trace=self._trace(effect.ticket)), due)
+
+    def _trace(self, ticket: str) -> str:
+        return traceparent(self.shard.incarnation, ticket)
 
     def _own(self, view: TicketView, data: EventData, wall: float) -> Envelope:
         return Envelope(view.ticket.tenant, view.id, view.attempt, 0, wall, data, Source.SUPERVISOR)

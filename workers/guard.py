@@ -19,6 +19,7 @@ from pathlib import Path
 from fleet.adapters import fork
 from fleet.adapters.crash import crash_here
 from fleet.adapters.slots import Slot, Slots
+from fleet.adapters.telemetry import about_ticket, log
 from fleet.core.codec import CodecError, decode_event, encode
 from fleet.core.commands import Command, CommandKind
 from fleet.core.errors import FleetError
@@ -96,7 +97,12 @@ class Guard:
         view = self._claim()
         if view is None:
             return
+        with about_ticket(view.ticket, self._attempt, lambda: self._post.incarnation):
+            self._carry_out(view)
+
+    def _carry_out(self, view: TicketView) -> None:
         crash_here("attempt.after_claim")
+        log().info("claimed", agent=view.ticket.agent.partition(":")[0], host=self._post.host)
         voice = Voice(self._channel, view.ticket, self._attempt, Spool(self._post.spool), self._clock)
         voice.say(AttemptStarted(self._post.host, os.getpid(), view.ticket.agent, self._post.incarnation))
         try:
@@ -106,6 +112,7 @@ class Guard:
             # A boundary: no slot, a full disk, a bug of ours. The supervisor hears of it in each case.
             voice.say(failure_of(error))
             reason = "failed"
+        log().info("ended", reason=reason)
         crash_here("attempt.before_stopped")
         voice.say(AttemptStopped(reason))
         voice.start()

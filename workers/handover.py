@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.adapters.git import BareRepo, Person, TreeEntry, printable
+from fleet.core.story import CHANGE_REF
 from fleet.core.ticket import Ticket
 from workers.litter import BaseIgnores, is_git_folder, is_litter_name
 from workers.tree import Caps, Found, TreeRefused, walk
 
 AUTHOR = Person("Fleet", "fleet@localhost")
-REF = "refs/fleet/change"
+REF = CHANGE_REF
 _SUBMODULE = "160000"
 _MOST_LEFT_OUT = 100
 _SUBJECT = 72

@@ -32,6 +32,7 @@ from fleet.core.events import (
 from fleet.core.ports import Artifacts, Clock
 from fleet.core.retry import FailureClass
 from fleet.core.sandbox import Limits, Sandbox
+from fleet.core.story import CHANGE, PARTIAL, artifact
 from fleet.core.ticket import Ticket
 from workers import handover, workspace
 from workers.agents import Agent, Job
@@ -103,6 +104,7 @@ class Loop:
         outcome = self._drive(agent, self._job(mirror, copy, prepared, sandbox))
         crash_here("attempt.agent_finished")
         if outcome is not None:
+            self._keep_partial(mirror, copy)
             return outcome
         owner = self._task.slot.uid
         difference = handover.compare(mirror, copy.base_sha, copy.folder, owner)
@@ -179,12 +181,17 @@ class Loop:
 
     def _hand_over(self, mirror: BareRepo, base_sha: str, difference: handover.Difference) -> ChangeReady:
         """The result lies at its place, whole and on disk, before anybody is told (I14)."""
-        name = f"tickets/{self._task.ticket.id}/{self._task.attempt}"
+        ready = self._bundle(mirror, base_sha, difference, CHANGE)
+        crash_here("attempt.bundle_put")
+        return ready
+
+    def _bundle(self, mirror: BareRepo, base_sha: str, difference: handover.Difference, what: str) -> ChangeReady:
+        ticket, attempt = self._task.ticket, self._task.attempt
         with tempfile.TemporaryDirectory(prefix="fleet-bundle-") as scratch:
-            file = Path(scratch, "change.bundle")
-            change = handover.commit(mirror, base_sha, difference, self._task.ticket, file)
+            file = Path(scratch, f"{what}.bundle")
+            change = handover.commit(mirror, base_sha, difference, ticket, file)
             crash_here("attempt.handover_committed")
-            bundle = self._tools.artifacts.put_file(f"{name}/change.bundle", file)
+            bundle = self._tools.artifacts.put_file(artifact(ticket.id, attempt, what), file)
         ready = ChangeReady(
             bundle,
             change.commit,
@@ -195,9 +202,17 @@ class Loop:
             change.deletions,
             change.left_out,
         )
-        self._tools.artifacts.put(f"{name}/change.json", encode(ready))
-        crash_here("attempt.bundle_put")
+        self._tools.artifacts.put(artifact(ticket.id, attempt, what, "json"), encode(ready))
         return ready
+
+    def _keep_partial(self, mirror: BareRepo, copy: workspace.Workspace) -> None:
+        """What a failed attempt had done lies where a person can fetch it. It is never gated, and nothing is told."""
+        try:
+            difference = handover.compare(mirror, copy.base_sha, copy.folder, self._task.slot.uid)
+            if difference:
+                self._bundle(mirror, copy.base_sha, difference, PARTIAL)
+        except (FleetError, OSError) as error:
+            self._say(Note(f"What the attempt had done could not be kept: {clean(str(error))}"[:300]))
 
     def _poll(self) -> None:
         """Hands the guard's commands to the agent."""

@@ -31,9 +31,11 @@ def failure_of(error: BaseException) -> AttemptFailed:
         return failed(FailureClass.AGENT_ERROR, str(error))
     if isinstance(error, UsageError):
         return failed(FailureClass.CONFIG, str(error))
-    if isinstance(error, FleetError | OSError):
+    if isinstance(error, OSError):
         return failed(FailureClass.TRANSIENT, str(error) or type(error).__name__)
-    return failed(FailureClass.TRANSIENT, f"The attempt broke with {type(error).__name__}: {error}")
+    if isinstance(error, FleetError):
+        return failed(FailureClass.CRASHED, str(error) or type(error).__name__)
+    return failed(FailureClass.CRASHED, f"The attempt broke with {type(error).__name__}: {error}")
 
 
 def died(status: int) -> AttemptFailed:
@@ -41,7 +43,7 @@ def died(status: int) -> AttemptFailed:
     if status == 0:
         return failed(FailureClass.PROTOCOL, "The attempt ended without handing anything over.")
     how = f"by signal {-status}" if status < 0 else f"with status {status}"
-    return failed(FailureClass.TRANSIENT, f"The attempt's process ended {how} before it handed anything over.")
+    return failed(FailureClass.CRASHED, f"The attempt's process ended {how} before it handed anything over.")
 
 
 def unwanted(view: TicketView | None, attempt: int) -> str | None:

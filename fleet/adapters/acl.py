@@ -5,7 +5,9 @@ Laws of the table (each one is a row in ``tests/adapters/test_acl.py``):
 - an inbound stream is written by its own source only; the supervisor reads, acknowledges and trims it but never adds;
 - what the supervisor decides (views, logs, outbox, deadlines, epochs, admission) is written by the supervisor only;
 - the beginning of an effect and a gate record are written by the role that does the work;
+- an approval is written by people only: no gate can allow itself anything;
 - everything below ``fleet:`` is readable by every role of the fleet (it holds no secrets), and by nobody else;
+- who tells figures and traces to others reads, and writes nothing;
 - the broker is untrusted: roles that carry wake-ups may write any of its keys, and its keys only; Flower's role
   (``monitor``) looks, asks and revokes, but cannot send a wake-up.
 
@@ -36,6 +38,7 @@ class Role(Enum):
     PEOPLE = "people"
     GATEWAY = "gateway"
     MONITOR = "monitor"
+    TELEMETRY = "telemetry"
     ADMIN = "admin"
 
 
@@ -56,9 +59,10 @@ _WRITES: Mapping[Role, tuple[str, ...]] = {
     Role.ATTEMPT: (f"fleet:{SHARD}:in:attempts", f"fleet:{SHARD}:begun:agents"),
     Role.GATES: (f"fleet:{SHARD}:in:gates", f"fleet:{SHARD}:begun:gates", f"fleet:{SHARD}:gates:*"),
     Role.PUBLISHER: (f"fleet:{SHARD}:in:publisher", f"fleet:{SHARD}:begun:publisher"),
-    Role.PEOPLE: (f"fleet:{SHARD}:in:people",),
+    Role.PEOPLE: (f"fleet:{SHARD}:in:people", f"fleet:{SHARD}:approvals:*", "fleet:hold"),
     Role.GATEWAY: ("fleet:{spend}:*",),
     Role.MONITOR: (),
+    Role.TELEMETRY: (),
 }
 
 _CARRIERS = frozenset({Role.SUPERVISOR, Role.AGENTS, Role.GATES, Role.PUBLISHER, Role.MONITOR})
@@ -118,9 +122,11 @@ def rules(role: Role) -> tuple[str, ...]:
     keys = [f"~{key}" for key in (*_WRITES[role], synced_key(role.value))]
     if role is Role.MONITOR:
         keys = []
+    elif role is Role.TELEMETRY:
+        keys = ["%R~fleet:*"]
     else:
         keys.append("%R~fleet:*")
-    selectors = [_SCRIPT] if role is not Role.MONITOR else []
+    selectors = [_SCRIPT] if role not in (Role.MONITOR, Role.TELEMETRY) else []
     if role is Role.SUPERVISOR:
         selectors.append(_ACKNOWLEDGE)
     broker: tuple[str, ...] = ()

@@ -7,16 +7,26 @@ either, in the calling thread and for up to an hour: they come back as Temporary
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fleet.adapters.forge_errors import error_for
 from fleet.adapters.forge_throttle import Throttle
 from fleet.core.errors import InternalError, TemporaryError, UsageError
-from fleet.core.forge import CommitStatus, ForgePull, Issue, Permission, Repository, StatusState
+from fleet.core.forge import (
+    CommitStatus,
+    ForgePull,
+    Issue,
+    LabelEvent,
+    Page,
+    Permission,
+    Repository,
+    StatusState,
+)
 from fleet.core.ports import Clock
 
 if TYPE_CHECKING:
@@ -30,6 +40,10 @@ GITHUB_API: Final = "https://api.github.com"
 _TIMEOUT_S = 30
 _PULLS_SEARCHED = 300
 _COMMENTS_SEARCHED = 1000
+_EVENTS_SEARCHED = 1000
+_NOT_MODIFIED = 304
+_DELETED = 410
+_GONE = object()
 _RETRIED = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
 
 
@@ -37,7 +51,8 @@ class HubClient:
     """Implements ``fleet.core.forge.ForgeClient``.
 
     ``base_url`` is the REST root: ``GITHUB_API``, or what the local forge prints (all its links must have that host).
-    ``throttle`` is shared by everything that writes to this forge. Safe for threads as far as PyGithub is.
+    ``token`` empty: what everybody may read. ``throttle`` is shared by everything that writes to this
+    forge. Safe for threads as far as PyGithub is.
     """
 
     def __init__(
@@ -51,7 +66,14 @@ class HubClient:
         self._unreachable = requests.RequestException
         self._clock = clock
         self._throttle = throttle or Throttle(clock)
-        retry = GithubRetry(
+
+        class Asking(GithubRetry):
+            """Its own answer to a 403 with Retry-After is to ask three times more at once: a ban in the making."""
+
+            def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+                return status_code >= 500 and super().is_retry(method, status_code, has_retry_after)
+
+        retry = Asking(
             total=retries,
             backoff_factor=0.3,
             allowed_methods=frozenset(_RETRIED),
@@ -60,7 +82,7 @@ class HubClient:
             max_rate_limit_wait=0.0,
         )
         self._hub = github.Github(
-            auth=github.Auth.Token(token),
+            auth=github.Auth.Token(token) if token else None,
             base_url=base_url.rstrip("/"),
             timeout=_TIMEOUT_S,
             retry=retry,
@@ -76,8 +98,15 @@ class HubClient:
     def repository(self, repo: str) -> Repository:
         with self._calling(f"reading the repository {repo}"):
             found = self._hub.get_repo(repo)
+            rights = found.permissions
             return Repository(
-                found.full_name, found.default_branch, found.clone_url, found.html_url, bool(found.private)
+                full_name=found.full_name,
+                default_branch=found.default_branch,
+                clone_url=found.clone_url,
+                url=found.html_url,
+                private=bool(found.private),
+                may_push=bool(getattr(rights, "push", False)),
+                archived=bool(found.archived),
             )
 
     def issue(self, repo: str, number: int) -> Issue:
@@ -89,6 +118,34 @@ class HubClient:
             found = self._repo(repo).get_issues(state="open", labels=[label], sort="created", direction="asc")
             return tuple(_issue(issue) for issue in found if issue.pull_request is None)
 
+    def labelled(self, repo: str, label: str, etag: str = "") -> Page | None:
+        what = f"listing the issues of {repo}"
+        # Only what changes is asked for: GitHub answers an unchanged page with 304, which costs no rate limit.
+        asked = {"labels": label, "state": "open", "sort": "created", "direction": "asc", "per_page": "100"}
+        answer = self._unless(etag, f"/repos/{repo}/issues", asked, what)
+        if answer is None:
+            return None
+        fresh, rows = answer
+        return Page(fresh, tuple(_plain_issue(row) for row in rows if "pull_request" not in row))
+
+    def issue_since(self, repo: str, number: int, etag: str = "") -> Page | None:
+        answer = self._unless(etag, f"/repos/{repo}/issues/{number}", {}, f"reading issue {repo}#{number}")
+        if answer is None:
+            return None
+        return Page(answer[0], () if answer[1] is _GONE else (_plain_issue(answer[1]),))
+
+    def last_labelled(self, repo: str, number: int, label: str) -> LabelEvent | None:
+        with self._calling(f"reading who labelled {repo}#{number}"):
+            found = None
+            for event in islice(self._repo(repo).get_issue(number).get_events(), _EVENTS_SEARCHED):
+                if event.event == "labeled" and event.label.name.lower() == label.lower():
+                    found = LabelEvent(event.id, _login_of(event.actor), event.created_at.timestamp())
+            return found
+
+    def pull_request(self, repo: str, number: int) -> ForgePull:
+        with self._calling(f"reading the pull request {repo}#{number}"):
+            return self._pull(repo, self._repo(repo).get_pull(number))
+
     def permission(self, repo: str, login: str) -> Permission:
         try:
             with self._calling(f"reading the permission of {login} on {repo}"):
@@ -97,6 +154,17 @@ class HubClient:
             return Permission.NONE
         except ValueError as error:
             raise InternalError(f"The forge named an unknown permission of {login} on {repo}.") from error
+
+    def read_file(self, repo: str, path: str, branch: str) -> bytes | None:
+        with self._calling(f"reading {path} of {repo}"):
+            try:
+                found = self._repo(repo).get_contents(path, ref=branch)
+            except self._refused as error:
+                if error.status == 404:
+                    return None
+                raise
+            # A folder comes as a list, a symbolic link or a submodule without content.
+            return None if isinstance(found, list) or found.encoding != "base64" else found.decoded_content
 
     def find_pull_request(self, repo: str, branch: str, marker: str) -> ForgePull | None:
         with self._calling(f"looking for the pull request of {branch} in {repo}"):
@@ -144,6 +212,18 @@ class HubClient:
                 self._throttle.wait()
                 issue.add_to_labels(*missing)
 
+    def swap_labels(self, repo: str, number: int, wanted: str, unwanted: Sequence[str]) -> None:
+        with self._calling(f"labelling {repo}#{number}"):
+            issue = self._repo(repo).get_issue(number)
+            there = {label.name.lower(): label.name for label in issue.labels}
+            if wanted.lower() not in there:
+                self._throttle.wait()
+                issue.add_to_labels(wanted)
+            for name in unwanted:
+                if name.lower() in there and name.lower() != wanted.lower():
+                    self._throttle.wait()
+                    issue.remove_from_labels(there[name.lower()])
+
     def put_comment(self, repo: str, number: int, marker: str, body: str) -> str:
         if not _marked(body, marker):
             raise InternalError("A comment of the fleet must begin with its marker.")
@@ -189,6 +269,21 @@ class HubClient:
         if user is None:
             return False
         return user.login == self._login if self._login is not None else user.type == "Bot"
+
+    def _unless(self, etag: str, path: str, query: dict[str, str], what: str) -> tuple[str, Any] | None:
+        """(ETag, answer) of a page, ``_GONE`` for what was deleted; None when what ``etag`` is of did not change."""
+        with self._calling(what):
+            status, headers, text = self._hub.requester.requestJson(
+                "GET", path, query, {"If-None-Match": etag} if etag else {}
+            )
+        if status == _NOT_MODIFIED:
+            return None
+        if status == _DELETED:
+            return "", _GONE
+        data = _json(text)
+        if status >= 300:
+            raise error_for(status, data, headers, what, self._clock.now())
+        return str(headers.get("etag", "")), data
 
     def _repo(self, repo: str) -> HubRepository:
         return self._hub.get_repo(repo)
@@ -241,6 +336,27 @@ def _login_of(user: NamedUser | Organization | None) -> str:
     return user.login if user else ""
 
 
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text[:200]
+
+
+def _plain_issue(row: Any) -> Issue:
+    """From GitHub's JSON: a conditional request has no object of the library's behind it."""
+    return Issue(
+        number=row["number"],
+        title=row["title"],
+        body=row["body"] or "",
+        open=row["state"] == "open",
+        author=(row["user"] or {}).get("login", ""),
+        labels=tuple(label["name"] for label in row["labels"]),
+        url=row["html_url"],
+        pull="pull_request" in row,
+    )
+
+
 def _issue(issue: HubIssue) -> Issue:
     return Issue(
         number=issue.number,
@@ -250,4 +366,5 @@ def _issue(issue: HubIssue) -> Issue:
         author=_login_of(issue.user),
         labels=tuple(label.name for label in issue.labels),
         url=issue.html_url,
+        pull=issue.pull_request is not None,
     )

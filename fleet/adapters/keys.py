@@ -13,6 +13,7 @@ from fleet.core.ticket import shard_of
 ADMISSION = "adm"
 META = "fleet:meta"
 MEMBERS = "fleet:members"
+HOLD = "fleet:hold"
 
 # The streams that a shard's owner reads, in no particular order among each other.
 INBOUND = (Source.INTAKE, Source.PEOPLE, Source.ADMISSION, Source.ATTEMPTS, Source.GATES, Source.PUBLISHER)
@@ -38,6 +39,10 @@ def log(ticket: str) -> str:
 
 def gates(ticket: str) -> str:
     return of(shard_of(ticket), "gates", ticket)
+
+
+def approvals(ticket: str) -> str:
+    return of(shard_of(ticket), "approvals", ticket)
 
 
 def tell(ticket: str, attempt: int) -> str:

@@ -14,10 +14,10 @@ from fleet.core.codec import decode, decode_event, encode, encode_event
 from fleet.core.effects import BEGUN_BY, Effect, EffectKind
 from fleet.core.errors import InternalError, TemporaryError
 from fleet.core.events import Envelope, Source
-from fleet.core.gates import GatePlanRecord, GateRecord, VerdictRecord
+from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
 from fleet.core.outbox import Outstanding
 from fleet.core.ticket import all_shards, shard_of
-from fleet.core.view import TicketView
+from fleet.core.view import Hold, TicketView
 
 # Compensations and the status comment may begin again, and after a cancel: they are idempotent by themselves.
 _REPEATABLE = frozenset({EffectKind.WITHDRAW, EffectKind.STATUS})
@@ -67,6 +67,11 @@ class RedisLedger:
             raise TemporaryError("The ledger was not opened yet.", "Is a supervisor running?")
         return str(raw.decode())
 
+    def held(self) -> Hold | None:
+        """Who paused the whole fleet; None while it works."""
+        raw = self._ask(self._redis.get, keys.HOLD)
+        return decode(raw, Hold) if raw else None
+
     # --- writing one's own -----------------------------------------------------------------------------------------
     def send(self, source: Source, events: Sequence[Envelope], durable: bool = False) -> None:
         pipe = self._redis.pipeline(transaction=False)
@@ -77,6 +82,14 @@ class RedisLedger:
         self._ask(pipe.execute)
         if durable:
             self._ask(wait_aof, self._redis)
+
+    def hold(self, hold: Hold | None) -> None:
+        """Pauses the whole fleet, or lets it go on; on disk before this returns."""
+        if hold is None:
+            self._ask(self._redis.delete, keys.HOLD)
+        else:
+            self._ask(self._redis.set, keys.HOLD, encode(hold))
+        self._ask(wait_aof, self._redis)
 
     def begin(self, role: str, effect: Effect, owner: str) -> bool:
         if BEGUN_BY.get(effect.kind) != role:
@@ -119,6 +132,15 @@ class RedisLedger:
     def verdict(self, ticket: str, attempt: int, round: int) -> VerdictRecord | None:
         raw = self._ask(self._redis.hget, keys.gates(ticket), f"verdict:{attempt}:{round}")
         return decode(raw, VerdictRecord) if raw else None
+
+    def put_approval(self, record: Approval) -> None:
+        field = f"{record.attempt}:{record.head}"
+        self._ask(self._redis.hset, keys.approvals(record.ticket), field, encode(record))
+        self._ask(wait_aof, self._redis)
+
+    def approvals(self, ticket: str) -> tuple[Approval, ...]:
+        fields: dict[bytes, bytes] = self._ask(self._redis.hgetall, keys.approvals(ticket))
+        return tuple(decode(raw, Approval) for _, raw in sorted(fields.items()))
 
     def commands(self, ticket: str, attempt: int, after: str, block_ms: int) -> Sequence[tuple[str, bytes]]:
         found = self._ask(self._redis.xread, {keys.tell(ticket, attempt): after or "0"}, block=block_ms or None)

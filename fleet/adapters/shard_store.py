@@ -12,13 +12,13 @@ from typing import Any
 
 from fleet.adapters import keys
 from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
-from fleet.core.codec import encode, encode_event
+from fleet.core.codec import decode, encode, encode_event
 from fleet.core.effects import BEGUN_BY, Effect
 from fleet.core.errors import ConflictError, TemporaryError
 from fleet.core.events import Envelope, Source
 from fleet.core.outbox import Outstanding
 from fleet.core.ticket import shard_of
-from fleet.core.view import TicketView
+from fleet.core.view import Hold, TicketView
 
 READ_MOST = 500
 
@@ -65,6 +65,7 @@ class ShardStore:
         self._redis = client
         self._member = member
         self._lease_ms = lease_ms
+        self.incarnation = ""
         self._step = client.register_script(load_lua("step"))
         self._lease = client.register_script(load_lua("lease"))
         self._release = client.register_script(load_lua("release"))
@@ -73,8 +74,8 @@ class ShardStore:
     def open(self, incarnation: str) -> str:
         """Names this ledger on its first opening; answers the name that holds."""
         self._ask(self._redis.hsetnx, keys.META, "incarnation", incarnation)
-        raw = self._ask(self._redis.hget, keys.META, "incarnation")
-        return str(raw.decode())
+        self.incarnation = str(self._ask(self._redis.hget, keys.META, "incarnation").decode())
+        return self.incarnation
 
     # --- membership and leases -------------------------------------------------------------------------------------
     def announce(self) -> int:
@@ -109,6 +110,11 @@ class ShardStore:
 
     def release(self, shard: str) -> None:
         self._ask(self._release, keys=[keys.of(shard, "owner")], args=[self._member])
+
+    def held(self) -> Hold | None:
+        """Who paused the whole fleet; None while it works."""
+        raw = self._ask(self._redis.get, keys.HOLD)
+        return decode(raw, Hold) if raw else None
 
     # --- a shard ---------------------------------------------------------------------------------------------------
     def load(self, shard: str) -> Loaded:

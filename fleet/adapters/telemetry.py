@@ -1,7 +1,6 @@
-"""Logs as JSON lines and, where an address for them is set, traces. The only module that knows structlog and
-OpenTelemetry.
+"""Logs as JSON lines. The only module that knows structlog.
 
-Every line has ``at``, ``level``, ``role``, ``event`` and, inside ``about(...)``, tenant, ticket, attempt and trace.
+Every line has ``at``, ``level``, ``service``, ``event`` and, inside ``about(...)``, tenant, ticket, attempt and trace.
 What other libraries log goes the same way. A log that cannot be written stops nobody's work.
 """
 
@@ -11,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -20,21 +19,38 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 
 from fleet.adapters.redaction import Redactor
-from fleet.core.ports import Clock, Ids
+from fleet.core.errors import FleetError
+from fleet.core.events import Envelope
+from fleet.core.ports import Clock
+from fleet.core.ticket import Ticket
+from fleet.core.tracing import trace_id
 
 _VALUE_CHARS = 8000
 _FILE_BYTES = 32 << 20
 # What these libraries say at INFO is about each single request; the fleet's own events say more.
-_QUIET = ("urllib3", "github", "httpx", "uvicorn.access", "asyncio", "kombu", "amqp")
+_QUIET = (
+    *("urllib3", "github", "httpx", "httpx2", "uvicorn.access", "asyncio", "kombu", "amqp"),
+    *("celery.worker.strategy", "celery.app.trace"),
+)
+_FIRST = ("event", "tenant", "ticket", "attempt", "trace")
 
 _redactor = Redactor()
 _before: list[Callable[..., Any]] = [structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level]
-_tracer: list[Any] = []
 
 
 def register_secret(value: str) -> None:
     """From now on ``value`` is replaced in everything this process logs."""
     _redactor.register(value)
+
+
+def redacted(text: str) -> str:
+    """``text`` without the registered secrets: for what leaves this process in another way than a log."""
+    return _redactor.clean(text)
+
+
+def listening() -> bool:
+    """Whether a line at INFO goes anywhere; to make one for nobody costs fifty microseconds."""
+    return logging.getLogger("fleet").isEnabledFor(logging.INFO)
 
 
 def log(name: str = "fleet") -> BoundLogger:
@@ -55,8 +71,23 @@ def about(**context: str | int) -> Iterator[None]:
         yield
 
 
-def configure_logging(role: str, target: Path | TextIO | None, clock: Clock, level: int = logging.INFO) -> None:
-    """From now on this process logs for ``role`` to a file (0600, appended) or a stream; None: standard error.
+def about_ticket(ticket: Ticket, attempt: int, incarnation: Callable[[], str]) -> AbstractContextManager[None]:
+    """The same for work on a ticket. ``incarnation``: of the ledger; when it cannot be told now, there is no trace."""
+    name = ""
+    with suppress(FleetError):
+        name = incarnation()
+    trace = trace_id(name, ticket.id) if name else ""
+    return about(tenant=ticket.tenant, ticket=ticket.id, attempt=attempt, trace=trace)
+
+
+def about_event(event: Envelope, attempt: int = 0) -> AbstractContextManager[None]:
+    """The same for an event of the ledger; ``attempt``: when it is about another one than that which it was told in."""
+    trace = event.trace.split("-")[1] if event.trace else ""
+    return about(tenant=event.tenant, ticket=event.ticket, attempt=attempt or event.attempt, trace=trace)
+
+
+def configure_logging(service: str, target: Path | TextIO | None, clock: Clock, level: int = logging.INFO) -> None:
+    """From now on this process logs for ``service`` to a file (0600, appended) or a stream; None: standard error.
 
     Calling it again, for example after a fork, replaces the former target.
     """
@@ -64,7 +95,7 @@ def configure_logging(role: str, target: Path | TextIO | None, clock: Clock, lev
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=[*_before, structlog.stdlib.add_logger_name],
-            processors=[ProcessorFormatter.remove_processors_meta, _Frame(role, clock), _capped, _line],
+            processors=[ProcessorFormatter.remove_processors_meta, _Frame(service, clock), _capped, _line],
         )
     )
     root = logging.getLogger()
@@ -109,8 +140,8 @@ def _handler(target: Path | TextIO | None) -> _Target:
 class _Frame:
     """Adds when and who."""
 
-    def __init__(self, role: str, clock: Clock) -> None:
-        self._role = role
+    def __init__(self, service: str, clock: Clock) -> None:
+        self._service = service
         self._clock = clock
 
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -118,7 +149,8 @@ class _Frame:
         trouble = event.pop("exc_info", None)
         if trouble:
             event["exception"] = _traceback(trouble)
-        return {"at": at, "level": event.pop("level", "info"), "role": self._role, **event}
+        first = {name: event.pop(name) for name in _FIRST if name in event}
+        return {"at": at, "level": event.pop("level", "info"), "service": self._service, **first, **event}
 
 
 def _traceback(trouble: Any) -> str:
@@ -143,39 +175,3 @@ _json = structlog.processors.JSONRenderer(ensure_ascii=True, default=str)
 def _line(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
     """One line of ASCII, so that no log can steer a terminal; redacted last, when everything is in it."""
     return _redactor.clean(str(_json(logger, name, event)))
-
-
-# --- traces --------------------------------------------------------------------------------------------------------
-
-
-def new_trace(ids: Ids) -> str:
-    """A W3C traceparent of a trace that nobody has begun yet."""
-    return f"00-{ids.hex(32)}-{ids.hex(16)}-01"
-
-
-def configure_tracing(role: str, endpoint: str) -> None:
-    """Sends spans to the OTLP/HTTP address ``endpoint``; without a call nothing of OpenTelemetry is even loaded."""
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-
-    provider = TracerProvider(resource=Resource.create({"service.name": f"fleet-{role}"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    _tracer[:] = [provider.get_tracer("fleet")]
-
-
-@contextmanager
-def span(name: str, trace: str = "", **attributes: str | int) -> Iterator[str]:
-    """A span below the traceparent ``trace``; answers the traceparent for what happens inside."""
-    if not _tracer:
-        yield trace
-        return
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
-
-    carrier = TraceContextTextMapPropagator()
-    parent = carrier.extract({"traceparent": trace})
-    with _tracer[0].start_as_current_span(name, context=parent, attributes=attributes):
-        inside: dict[str, str] = {}
-        carrier.inject(inside)
-        yield inside.get("traceparent", trace)

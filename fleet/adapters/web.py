@@ -7,12 +7,15 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
+
+from fleet.core.errors import UsageError
 
 # uvicorn looks ten times a second whether to stop, which an idle machine feels; once a second is soon enough.
 _TICKS = 10
@@ -41,6 +44,28 @@ def serve_unix(app: Callable[..., Any], path: Path, *, grace: int, quiet: bool =
         for number, handler in before:
             signal.signal(number, handler)
         path.unlink(missing_ok=True)
+
+
+def loopback(port: int) -> socket.socket:
+    """A listening socket on 127.0.0.1. Raises UsageError when the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"Port {port} of 127.0.0.1 cannot be used: {error.strerror}.", "Choose another one.") from None
+    listener.listen(128)
+    return listener
+
+
+def serve_beside(app: Callable[..., Any], listener: socket.socket) -> None:
+    """Serves from a thread of its own for as long as the process lives."""
+    config = uvicorn.Config(
+        app, log_level=logging.WARNING, access_log=False, server_header=False, timeout_graceful_shutdown=1
+    )
+    server = _Patient(config)
+    threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True).start()
 
 
 def bind_private(path: Path) -> socket.socket:

@@ -4,6 +4,7 @@ import fleet.cli.bench
 import fleet.cli.demo
 import fleet.cli.home_commands
 import fleet.cli.init
+import fleet.cli.pause
 import fleet.cli.run
 import fleet.cli.tickets  # noqa: F401
 from fleet.cli.app import app

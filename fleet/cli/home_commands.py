@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fleet.cli.app import OK, app, client, open_home, put_json, safe, say
+from fleet.cli.watching import checked, said, stop_watching
 from fleet.core.errors import UsageError
 from fleet.core.settings import Settings
 from fleet.core.states import State
+from fleet.intake.endpoint import PATH
+from fleet.local import keys, watches
 from fleet.local.client import Client
 from fleet.local.home import HostState, version
 
@@ -21,22 +25,57 @@ Json = Annotated[bool, typer.Option("--json", help="JSON lines for scripts.")]
 
 @app.command()
 def up(
+    repo: Annotated[
+        list[str] | None,
+        typer.Option(help="Watch this repository (OWNER/NAME, a URL, or local/NAME) for the label; may be repeated."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The label that starts work. Default: fleet.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Who works on labelled issues. Default: agents.default.")] = None,
+    forget: Annotated[list[str] | None, typer.Option(help="Stop watching this repository.")] = None,
     flower: Annotated[bool, typer.Option("--flower", help="Also start Flower behind a generated password.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Start the fleet of this home in the background (or find it running)."""
+    """Start the fleet of this home in the background (or find it running), and have it watch repositories."""
     fleet = client(quiet=as_json)
+    if (label or agent) and not repo:
+        raise UsageError("--label and --agent are about a repository.", "Name it with --repo OWNER/NAME.")
+    for name in forget or ():
+        stop_watching(fleet, name)
+    chosen = [checked(fleet, name, label, agent) for name in repo or ()]
     state = fleet.attach()
+    for one in chosen:
+        watches.add(fleet.home, one)
+    watched = watches.known(fleet.home, fleet.settings)
     link = fleet.flower() if flower else ""
     if as_json:
         row = {"type": "fleet", "pid": state.pid, "forge": state.forge_url, "version": state.version}
-        put_json(row | ({"flower": link} if flower else {}))
+        put_json(row | {"watched": [asdict(one) for one in watched]} | ({"flower": link} if flower else {}))
         return
     print(f"fleet {state.version} runs in {fleet.home.layout.home} (pid {state.pid})")
     print(f"forge   {fleet.page(state.forge_url)}")
     if flower:
         print(f"flower  {link}")
+    for line in said(fleet, watched):
+        print(line)
     _limits(fleet)
+
+
+@app.command()
+def webhook(as_json: Json = False) -> None:
+    """Say where GitHub's webhooks go and with which secret. They only save time: the fleet also looks by itself."""
+    fleet = client(quiet=True)
+    fleet.home.make()
+    port, key = fleet.settings.intake.webhook_port, watches.secret(fleet.home, fleet.wiring.ids)
+    if as_json:
+        put_json({"type": "webhook", "port": port, "path": PATH, "secret": key})
+        return
+    if port:
+        print(f"address   http://127.0.0.1:{port}{PATH}, through a tunnel or proxy of yours")
+    else:
+        print("address   none: set intake.webhook_port (or FLEET_INTAKE_WEBHOOK_PORT), then restart the fleet")
+    print("content   application/json")
+    print("events    Issues, Pull requests")
+    print(f"secret    {key}")
 
 
 def _limits(fleet: Client) -> None:
@@ -78,7 +117,7 @@ def status(as_json: Json = False) -> None:
 
 
 def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json: bool) -> None:
-    services = fleet.services()
+    services, hold = fleet.services(), fleet.ledger().held()
     if as_json:
         put_json(
             {
@@ -91,6 +130,7 @@ def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json
                 "store": state.store,
                 "services": services,
                 "tickets": counts,
+                "paused": None if hold is None else {"by": hold.by, "at": hold.at},
             }
         )
         return
@@ -99,6 +139,9 @@ def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json
     print("services  " + ", ".join(f"{name} {'runs' if up else 'DOWN'}" for name, up in services.items()))
     tickets = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     print(f"tickets   {tickets or 'none yet'}")
+    if hold is not None:
+        minutes = max(0.0, fleet.wiring.clock.now() - hold.at) / 60
+        print(f"PAUSED    by {safe(hold.by)} for {minutes:.0f} min: NOTHING NEW STARTS until `fleet resume --all`")
 
 
 @app.command()
@@ -124,6 +167,9 @@ def clean(
     cache: Annotated[
         bool, typer.Option("--cache", help="Also prepared environments that were not used today.")
     ] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Forget the model keys and GitHub tokens of earlier commands.")
+    ] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Remove the whole home: tickets, forge, everything.")
     ] = False,
@@ -148,6 +194,10 @@ def clean(
         print(f"removed {home.layout.home}")
         return
     home.make()
+    if tokens:
+        gone = keys.forget(home)
+        print(f"forgot {', '.join(gone)}" if gone else "no key or token was kept")
+        return
     left = fleet.wiring.slots.sweep()
     logs = [path for path in home.layout.logs.glob("*.log.1")]
     for path in logs:

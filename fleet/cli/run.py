@@ -4,42 +4,39 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleet.adapters.acl import Role
 from fleet.cli.app import INTERRUPTED, app, client, put_json, say
 from fleet.cli.live import Printer, keep_serving
+from fleet.cli.target import agent_of, at_github, issue_text, one_of, source, submit, submit_issue
 from fleet.cli.wording import at_rest, exit_code, result
 from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.view import TicketView
-from fleet.intake.decide import Request
-from fleet.intake.service import Accepted, IntakeService
-from fleet.intake.text import IssueText, clean, decode, parse
-from fleet.local.checkout import look
+from fleet.intake.service import Accepted
 from fleet.local.client import Client, follow
 from workers.agents import backend_for
 
 if TYPE_CHECKING:
     from fleet.cli.table import Table
 
-LABEL = "fleet"
-MOST_ISSUE_BYTES = 1_000_000
-
 
 @app.command()
 def run(
-    repo: Annotated[str, typer.Option(help="Path of a git repository, or the URL of one.")],
+    target: Annotated[
+        str | None, typer.Argument(help="Path of a git repository, or the URL of one or of an issue at GitHub.")
+    ] = None,
+    repo: Annotated[str | None, typer.Option(help="The same, or OWNER/NAME at GitHub.")] = None,
     issue: Annotated[
-        str | None, typer.Option(help="File with the issue (title in the first line), - for stdin.")
+        str | None,
+        typer.Option(help="The issue: its number at GitHub, or a file (title in the first line; - is stdin)."),
     ] = None,
     title: Annotated[str | None, typer.Option(help="The issue in one line, instead of --issue.")] = None,
     agent: Annotated[
-        str | None, typer.Option(help='Who does the work, for example "command:ruff check --fix ."')
+        str | None, typer.Option(help='Who does the work: anthropic, openai, or "command:ruff check --fix ."')
     ] = None,
-    base: Annotated[str | None, typer.Option(help="Branch to work on. Default: what is checked out.")] = None,
+    base: Annotated[str | None, typer.Option(help="Branch to work on. Default: checked out, or GitHub's own.")] = None,
     reset_base: Annotated[
         bool, typer.Option("--reset-base", help="Let your branch replace the local forge's when the two went apart.")
     ] = False,
@@ -48,74 +45,33 @@ def run(
 ) -> None:
     """Work on one issue and end with a gated draft pull request.
 
+    An issue of GitHub gets its pull request there when GITHUB_TOKEN is set, else on the local forge, with the
+    `git push` that would bring it there.
+
     Exit code: 0 pull request open, 2 usage, 3 not passed or escalated, 4 parked for a person, 130 interrupted.
     """
-    text = issue_text(issue, title)
-    if agent is None:
-        raise UsageError("No agent is named.", 'Give one, for example --agent "command:ruff check --fix .".')
-    backend_for(agent)
     fleet = client(quiet=as_json)
-    path, branch, note = source(fleet, repo, base)
-    if note and not as_json:
-        say(note)
+    where = one_of(target, repo)
+    named = at_github(fleet, where, issue)
+    text = None if named is not None and named[1] else issue_text(issue, title)
+    agent = agent_of(fleet, agent)
+    backend_for(agent)
     ours = not fleet.home.host_runs()
-    fleet.attach()
-    accepted = submit(fleet, path, branch, text, agent, reset_base)
+    if named is not None and named[1]:
+        if title is not None:
+            raise UsageError("An issue at GitHub has its own title.", "Leave --title away.")
+        accepted = submit_issue(fleet, *named, base or "", agent)
+    else:
+        assert text is not None
+        path, branch, note = source(fleet, where if named is None else named[0], named is not None, base)
+        if note and not as_json:
+            say(note)
+        fleet.attach()
+        accepted = submit(fleet, path, branch, text, agent, reset_base)
     if detach:
         _say_detached(accepted, as_json)
         return
     raise typer.Exit(watch(fleet, accepted.ticket.id, as_json, ours))
-
-
-def issue_text(issue: str | None, title: str | None) -> IssueText:
-    """The issue from a file, standard input or one line. Raises UsageError when it is empty, binary or doubled."""
-    if (issue is None) == (title is None):
-        raise UsageError("Say what to do with either --title or --issue.", "Give exactly one of them.")
-    if title is not None:
-        return clean(title, "")
-    assert issue is not None
-    if issue == "-":
-        raw = sys.stdin.buffer.read(MOST_ISSUE_BYTES)
-    else:
-        file = Path(issue)
-        if not file.is_file():
-            raise UsageError(f"{issue} is not a file.", "Give the path of a text file, or - for standard input.")
-        with file.open("rb") as opened:
-            raw = opened.read(MOST_ISSUE_BYTES)
-    return clean(*parse(decode(raw, issue)))
-
-
-def source(fleet: Client, repo: str, base: str | None) -> tuple[Path, str, str]:
-    """(folder to take the branch from, branch, a note about what is not part of the work)."""
-    if "://" in repo or repo.startswith("git@"):
-        fleet.home.make()
-        path = fleet.import_url(repo, base or "")
-        return path, base or "", ""
-    checkout = look(Path(repo).expanduser().resolve(), fleet.home.env)
-    branch = base or checkout.branch
-    if not branch:
-        raise UsageError(f"{checkout.top} has no branch checked out.", "Name the one to work on with --base.")
-    return checkout.top, branch, checkout.note()
-
-
-def submit(fleet: Client, path: Path, branch: str, text: IssueText, agent: str, reset_base: bool) -> Accepted:
-    """Opens the issue at the local forge and has it accepted; on disk when this returns (I1)."""
-    fleet.home.check_space()
-    repo, branch = fleet.import_repository(path, branch, reset_base)
-    limits = fleet.limits_of(repo, branch)
-    opened = fleet.open_issue(repo, text.title, text.body, (LABEL,))
-    request = Request(
-        repo=repo,
-        number=opened.number,
-        text=text,
-        base=branch,
-        agent=agent,
-        requested_by="local",
-        limits=limits,
-        local_path="" if path.is_relative_to(fleet.home.layout.home) else str(path),
-        allow_no_tests=True,
-    )
-    return IntakeService(fleet.wiring.ledger(Role.INTAKE), fleet.wiring.clock).accept(request)
 
 
 def watch(fleet: Client, ticket: str, as_json: bool, ours: bool) -> int:
@@ -164,6 +120,8 @@ def _report(fleet: Client, view: TicketView, as_json: bool) -> None:
         print(f"\npull request  {fleet.page(pull.url)}")
         if pull.local_ref:
             print(f"in your repo  git show {pull.local_ref.removeprefix('refs/heads/')}")
+        for line in fleet.bring_home(view):
+            print(line)
     print(f"details       fleet show {view.id}")
 
 

@@ -10,13 +10,15 @@ import typer
 from fleet.adapters.git import store_name
 from fleet.adapters.history import commit
 from fleet.adapters.ledger import RedisLedger
+from fleet.cli import story as attempts
 from fleet.cli.app import app, put_json, running, safe
+from fleet.cli.follow import follow_ticket
 from fleet.cli.live import Printer
-from fleet.cli.run import watch
-from fleet.cli.wording import at_rest, result, why
+from fleet.cli.wording import at_rest, hidden_words, result, why
 from fleet.core.errors import UsageError
-from fleet.core.events import CancelRequested, PauseRequested, ResumeRequested, RetryRequested, SteerRequested
-from fleet.core.states import Reason, State
+from fleet.core.events import CancelRequested, Envelope, RetryRequested, SteerRequested
+from fleet.core.states import State
+from fleet.core.story import story
 from fleet.core.view import TicketView
 from fleet.local.client import Client
 
@@ -67,16 +69,22 @@ def show(
     fleet = running()
     view = fleet.find(name)
     if follow:
-        raise typer.Exit(watch(fleet, view.id, as_json, ours=False))
+        raise typer.Exit(follow_ticket(fleet, view.id, as_json))
     ledger = fleet.ledger()
     printer = Printer(as_json)
     if not as_json:
         _head(view, ledger.why(view.id), fleet.page(view.pull_request.url) if view.pull_request else "")
         _change(fleet, view)
-    for _, event in ledger.log(view.id):
+    log = whole_log(ledger, view.id)
+    told, artifacts = story(log), fleet.wiring.artifacts
+    if not as_json:
+        for line in attempts.lines(view, told, artifacts):
+            print(f"  {safe(line)}")
+        print()
+    for event in log:
         printer.event(event)
     if as_json:
-        put_json(result(view))
+        put_json(result(view) | {"history": attempts.rows(view, told, artifacts)})
 
 
 @app.command()
@@ -91,8 +99,8 @@ def cancel(
     if view.state.terminal:
         raise UsageError(f"{view.id} has already ended ({view.state.value}).", "There is nothing to cancel.")
     fleet.tell(view, CancelRequested("cli", why))
-    _await(fleet, view, State.CANCELLED)
-    _said(as_json, view, "cancelled")
+    await_state(fleet, view, State.CANCELLED)
+    said(as_json, view, "cancelled")
 
 
 @app.command()
@@ -106,7 +114,7 @@ def retry(name: Name, as_json: Json = False) -> None:
             "Only parked, rejected, escalated and waiting tickets are tried again.",
         )
     fleet.tell(view, RetryRequested("cli"))
-    _said(as_json, view, "queued again")
+    said(as_json, view, "queued again")
 
 
 @app.command()
@@ -123,30 +131,7 @@ def steer(
         what = "has ended" if view.state.terminal else "runs a command, which cannot listen"
         raise UsageError(f"{view.id} {what}.", "Only a ticket with a model can be steered.")
     fleet.tell(view, SteerRequested("cli", words))
-    _said(as_json, view, "told")
-
-
-@app.command()
-def pause(name: Name, as_json: Json = False) -> None:
-    """Stop working on a ticket until `fleet resume`; the attempt under way is not counted."""
-    fleet = running()
-    view = fleet.find(name)
-    if not view.state.active:
-        raise UsageError(f"{view.id} is {view.state.value.replace('_', ' ')}.", "There is nothing to pause.")
-    fleet.tell(view, PauseRequested("cli"))
-    _await(fleet, view, State.PARKED)
-    _said(as_json, view, "paused")
-
-
-@app.command()
-def resume(name: Name, as_json: Json = False) -> None:
-    """Go on with a paused ticket."""
-    fleet = running()
-    view = fleet.find(name)
-    if view.reason is not Reason.PAUSED:
-        raise UsageError(f"{view.id} is not paused.", "Parked for another reason, it wants `fleet retry`.")
-    fleet.tell(view, ResumeRequested("cli"))
-    _said(as_json, view, "queued again")
+    said(as_json, view, "told")
 
 
 @app.command("open")
@@ -168,6 +153,16 @@ def open_page(
         webbrowser.open(link)
 
 
+def whole_log(ledger: RedisLedger, ticket: str) -> list[Envelope]:
+    """Every event of the ticket; the ledger answers a thousand at a time."""
+    events: list[Envelope] = []
+    cursor = "0"
+    while entries := ledger.log(ticket, cursor):
+        cursor = entries[-1][0]
+        events += (event for _, event in entries)
+    return events
+
+
 def _short(text: str, most: int = 90) -> str:
     line = (text.splitlines() or [""])[0]
     return line if len(line) <= most else f"{line[: most - 1]}…"
@@ -177,11 +172,12 @@ def _head(view: TicketView, admission: str, link: str) -> None:
     print(f"{view.id} is {view.state.value.replace('_', ' ')}: {safe(why(view, admission))}")
     rows: list[tuple[str, Any]] = [
         ("issue", f"{view.ticket.issue} “{view.ticket.title}” by {view.ticket.requested_by}"),
+        ("left out", hidden_words(view.ticket)),
         ("agent", view.ticket.agent),
         ("base", f"{view.ticket.base} {view.base_sha[:12]}"),
         ("attempts", f"{view.attempt - view.hand_backs} of {view.ticket.limits.attempts}"),
         ("cost", _cost(view)),
-        ("failures", ", ".join(f"{cause} {count}×" for cause, count in view.failures)),
+        ("failures", ", ".join(f"{cause} {count}×" for cause, count in view.failures if ":" not in cause)),
         ("sandbox", view.tier),
         ("gated", view.head[:12]),
         ("pull request", link),
@@ -217,7 +213,7 @@ def _cost(view: TicketView) -> str:
     return f"{spent} of ${limits.usd:g}, {cost.model_calls} of {limits.model_calls} model calls, {tokens}"
 
 
-def _await(fleet: Client, view: TicketView, wanted: State) -> None:
+def await_state(fleet: Client, view: TicketView, wanted: State) -> None:
     ledger, clock = fleet.ledger(), fleet.wiring.clock
     until = clock.monotonic() + 10.0
     while clock.monotonic() < until:
@@ -227,7 +223,7 @@ def _await(fleet: Client, view: TicketView, wanted: State) -> None:
         clock.sleep(0.05)
 
 
-def _said(as_json: bool, view: TicketView, what: str) -> None:
+def said(as_json: bool, view: TicketView, what: str) -> None:
     if as_json:
         put_json({"type": "told", "ticket": view.id, "what": what})
     else:

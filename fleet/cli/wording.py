@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from fleet.core.events import (
@@ -29,6 +30,7 @@ from fleet.core.events import (
     WorkspaceReady,
 )
 from fleet.core.states import State
+from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
 
 EXIT = {State.IN_REVIEW: 0, State.MERGED: 0, State.CLOSED: 0, State.PARKED: 4}
@@ -111,6 +113,13 @@ def _of_models(event: Envelope) -> str:
     return ""
 
 
+def hidden_words(ticket: Ticket) -> str:
+    """What nobody could see in the issue and therefore no agent reads; empty when there was nothing."""
+    parts = ((ticket.comments, "hidden comment"), (ticket.hidden, "invisible character"))
+    said = [f"{count} {what}{'' if count == 1 else 's'}" for count, what in parts if count]
+    return f"{' and '.join(said)} of the issue's text" if said else ""
+
+
 def result(view: TicketView) -> dict[str, Any]:
     """The last line of ``fleet run --json`` (contract: docs/scripts.md)."""
     pull = view.pull_request
@@ -142,6 +151,13 @@ def result(view: TicketView) -> dict[str, Any]:
     }
 
 
+def _at(moment: float | None) -> str:
+    """A Unix time as people of this machine read it."""
+    if moment is None:
+        return "after a pause"
+    return f"at {datetime.datetime.fromtimestamp(moment).astimezone().strftime('%H:%M:%S')}"
+
+
 def why(view: TicketView, admission: str) -> str:
     """Why the ticket is where it is, and what comes next: how ``fleet show`` begins."""
     match view.state:
@@ -158,7 +174,8 @@ def why(view: TicketView, admission: str) -> str:
         case State.IN_REVIEW:
             return f"a person should review {view.pull_request.url if view.pull_request else 'it'}"
         case State.BACKING_OFF:
-            return f"tries again after a pause ({view.reason.value.replace('_', ' ')}): {view.detail}"
+            words = view.reason.value.replace("_", " ")
+            return f"tries again {_at(view.until)} ({words}): {view.detail}"
         case State.PARKED:
             hint = NEXT.get(view.reason.value, "`fleet retry {id}`").format(id=view.id)
             return f"waits for a person ({view.reason.value.replace('_', ' ')}): {view.detail} Next: {hint}"

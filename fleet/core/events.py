@@ -146,12 +146,16 @@ class GatesFinished:
 
 @dataclass(frozen=True, slots=True)
 class GatesFailed:
-    """The gates could not be run; nothing is said about the change. ``park`` is a Reason value or empty."""
+    """The gates could not be run; nothing is said about the change. ``park`` is a Reason value or empty.
+
+    ``outage``: something outside is away; otherwise they would break again.
+    """
 
     round: int
     detail: str
     park: str = ""
     conflict: bool = False
+    outage: bool = False
 
 
 # --- publisher -----------------------------------------------------------------------------------------------------

@@ -44,18 +44,23 @@ class CommitStatus:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """``full_name`` is owner/name; ``clone_url`` speaks git over HTTP and carries no credentials."""
+    """``full_name`` is owner/name; ``clone_url`` speaks git over HTTP and carries no credentials.
+
+    ``may_push``: what the forge says of the token's own user; a token may still be limited to less.
+    """
 
     full_name: str
     default_branch: str
     clone_url: str
     url: str
     private: bool
+    may_push: bool = False
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """An issue as written: title and body are untrusted text."""
+    """An issue as written: title and body are untrusted text. ``pull``: it is a pull request."""
 
     number: int
     title: str
@@ -64,6 +69,24 @@ class Issue:
     author: str
     labels: tuple[str, ...]
     url: str
+    pull: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LabelEvent:
+    """Somebody put a label on an issue, at Unix time ``at``. ``id`` is the forge's own number of that act."""
+
+    id: int
+    login: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``issues`` as of ``etag``: asking again with it costs nothing while nothing changed."""
+
+    etag: str
+    issues: tuple[Issue, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +125,27 @@ class ForgeClient(Protocol):
         """Open issues that carry the label, oldest first; pull requests are left out."""
         ...
 
+    def labelled(self, repo: str, label: str, etag: str = "") -> Page | None:
+        """Open issues that carry the label, oldest first (at most 100); None while ``etag`` is still good."""
+        ...
+
+    def issue_since(self, repo: str, number: int, etag: str = "") -> Page | None:
+        """One issue, none when it was deleted; None while ``etag`` is still good."""
+        ...
+
+    def last_labelled(self, repo: str, number: int, label: str) -> LabelEvent | None:
+        """Who last put this label on; None when nobody did, or the forge no longer knows."""
+        ...
+
     def create_issue(self, repo: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue: ...
 
     def permission(self, repo: str, login: str) -> Permission: ...
+
+    def pull_request(self, repo: str, number: int) -> ForgePull: ...
+
+    def read_file(self, repo: str, path: str, branch: str) -> bytes | None:
+        """A small text file of a branch; None when there is none."""
+        ...
 
     def find_pull_request(self, repo: str, branch: str, marker: str) -> ForgePull | None:
         """Open or closed: from exactly this branch of the repository (an open one first, then the newest), else our
@@ -124,6 +165,10 @@ class ForgeClient(Protocol):
         ...
 
     def add_labels(self, repo: str, number: int, labels: Sequence[str]) -> None: ...
+
+    def swap_labels(self, repo: str, number: int, wanted: str, unwanted: Sequence[str]) -> None:
+        """Puts ``wanted`` on, then takes off those of ``unwanted`` that are there: never without any in between."""
+        ...
 
     def put_comment(self, repo: str, number: int, marker: str, body: str) -> str:
         """Finds our own comment that begins with ``marker`` and edits it if it differs, else creates it.

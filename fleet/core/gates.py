@@ -99,7 +99,10 @@ class GatePlanRecord:
 
 @dataclass(frozen=True, slots=True)
 class GateRecord:
-    """What one gate said of H. ``log`` is an artifact reference, ``digest`` the SHA-256 of that log."""
+    """What one gate said of H. ``log`` is an artifact reference, ``digest`` the SHA-256 of that log.
+
+    ``allowed_by``: the person without whose approval policy would not have let this commit pass.
+    """
 
     ticket: str
     attempt: int
@@ -121,6 +124,18 @@ class GateRecord:
     log: str = ""
     digest: str = ""
     tier: str = ""
+    allowed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """``by`` allows what policy asks about in exactly this commit of this attempt. ``at``: Unix time."""
+
+    ticket: str
+    attempt: int
+    head: str
+    by: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +186,14 @@ class NoPass:
     reasons: tuple[str, ...]
 
 
-def make_pass(plan: GatePlanRecord | None, records: Sequence[GateRecord], head: str) -> GatePass | NoPass:
+def make_pass(
+    plan: GatePlanRecord | None, records: Sequence[GateRecord], head: str, approvals: Sequence[Approval] = ()
+) -> GatePass | NoPass:
     """The pass for ``head``, or every reason against it. Pure; fails closed.
 
     Each name in ``plan.needed`` must have exactly one record that speaks of the same ticket, attempt, H, base and
-    config as the plan, with a passing outcome. Records beyond the plan never help.
+    config as the plan, with a passing outcome. Records beyond the plan never help. One that passed because a person
+    allowed it needs that person's approval of exactly this commit among ``approvals``.
     """
     if plan is None:
         return NoPass(("no gate plan is recorded for this commit",))
@@ -183,7 +201,7 @@ def make_pass(plan: GatePlanRecord | None, records: Sequence[GateRecord], head: 
         return NoPass((f"the plan is for {plan.head[:12]}, not for {head[:12]}",))
     if not plan.needed:
         return NoPass(("the plan needs no gate, which proves nothing",))
-    reasons = [reason for name in plan.needed if (reason := _against(name, plan, records))]
+    reasons = [reason for name in plan.needed if (reason := _against(name, plan, records, approvals))]
     if reasons:
         return NoPass(tuple(reasons))
     return GatePass(
@@ -191,7 +209,7 @@ def make_pass(plan: GatePlanRecord | None, records: Sequence[GateRecord], head: 
     )
 
 
-def _against(name: str, plan: GatePlanRecord, records: Sequence[GateRecord]) -> str:
+def _against(name: str, plan: GatePlanRecord, records: Sequence[GateRecord], approvals: Sequence[Approval]) -> str:
     mine = [record for record in records if record.name == name]
     if len(mine) != 1:
         return f"{name}: {'no record' if not mine else 'more than one record'}"
@@ -203,7 +221,13 @@ def _against(name: str, plan: GatePlanRecord, records: Sequence[GateRecord]) -> 
         return f"{name}: {record.outcome.value}"
     if record.mode is Mode.REQUIRED and record.outcome is Outcome.ALREADY_RED:
         return f"{name}: red, and the plan demands absolutely green"
+    if record.allowed_by and not any(_allows(one, plan, record.allowed_by) for one in approvals):
+        return f"{name}: it says that {record.allowed_by} allowed this commit, and no such approval is on record"
     return ""
+
+
+def _allows(one: Approval, plan: GatePlanRecord, by: str) -> bool:
+    return (one.ticket, one.attempt, one.head, one.by) == (plan.ticket, plan.attempt, plan.head, by)
 
 
 def any_test_ran(records: Sequence[GateRecord]) -> bool:

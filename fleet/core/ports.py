@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fleet.core.effects import Effect
 from fleet.core.events import Envelope, Source
-from fleet.core.gates import GatePlanRecord, GateRecord, VerdictRecord
+from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
 from fleet.core.view import TicketView
 
 
@@ -85,6 +85,12 @@ class Ledger(Protocol):
     def gate_records(self, ticket: str, attempt: int, head: str) -> tuple[GateRecord, ...]: ...
 
     def verdict(self, ticket: str, attempt: int, round: int) -> VerdictRecord | None: ...
+
+    def put_approval(self, record: Approval) -> None:
+        """On disk when this returns. Only the role ``people`` may."""
+        ...
+
+    def approvals(self, ticket: str) -> tuple[Approval, ...]: ...
 
     def incarnation(self) -> str:
         """Random id of this ledger; attempts of another one are refused."""

@@ -1,19 +1,30 @@
-"""Failures by class, each with one fixed policy (DESIGN: supervision). Backoff: 30 s × 2 up to 15 min, full jitter."""
+"""Failures by class, each with one fixed policy (supervisor/retries.py). Backoff: 30 s × 2 to 15 min."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from enum import Enum
+
+from fleet.core.states import Reason, State
 
 BACKOFF_FIRST_S = 30.0
 BACKOFF_MOST_S = 900.0
 LOST_AFTER_S = 30.0
 POISON_AFTER = 3
+# A server that asks for more than this is asked again all the same.
+RETRY_AFTER_MOST_S = 6 * 3600.0
+_NUMBERS = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
 
 
 class FailureClass(Enum):
-    """What went wrong, by what the supervisor must do about it."""
+    """What went wrong, by what the supervisor must do about it.
+
+    ``TRANSIENT``: something outside is away, and will be back. ``CRASHED``: the attempt broke or was killed.
+    """
 
     TRANSIENT = "transient"
+    CRASHED = "crashed"
     PROVIDER_LIMIT = "provider_limit"
     AGENT_ERROR = "agent_error"
     COMMAND_FAILED = "command_failed"
@@ -41,4 +52,17 @@ def backoff(
     """
     ceiling = min(most, first * 2.0 ** min(max(failures, 1) - 1, 10))
     wait = ceiling * (0.5 + 0.5 * jitter)
-    return max(wait, retry_after or 0.0)
+    return max(wait, min(retry_after or 0.0, RETRY_AFTER_MOST_S))
+
+
+def death(cause: str, detail: str) -> str:
+    """The name under which deaths of one kind are counted. Errors of an agent are as many kinds as they say things."""
+    if cause != Reason.AGENT_ERROR.value:
+        return cause
+    said = _NUMBERS.sub("#", detail.lower())
+    return f"{cause}:{hashlib.sha256(said.encode()).hexdigest()[:10]}"
+
+
+def repeated(state: State, reason: Reason) -> str:
+    """The name under which repetitions of ``state`` itself are counted, apart from attempts that ended so."""
+    return f"{state.value}:{reason.value}"

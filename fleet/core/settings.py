@@ -72,10 +72,16 @@ class AgentSettings:
 
 @dataclass(frozen=True, slots=True)
 class GithubSettings:
-    """``api_url`` and ``web_url`` of GitHub, or of a GitHub Enterprise Server."""
+    """``api_url`` and ``web_url`` of GitHub, or of a GitHub Enterprise Server.
+
+    ``trusted_workflows``: workflow files that may run what an agent wrote although they see secrets, as ``owner/name``
+    (all of it) or ``owner/name:ci.yml``. ``seconds_between_writes``: for the whole fleet; GitHub allows 80 a minute.
+    """
 
     api_url: str = "https://api.github.com"
     web_url: str = "https://github.com"
+    trusted_workflows: tuple[str, ...] = ()
+    seconds_between_writes: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,7 @@ class IntakeSettings:
 
 @dataclass(frozen=True, slots=True)
 class TelemetrySettings:
-    """``otlp_endpoint``: where spans and metrics are sent (OTLP over HTTP), empty = nowhere.
+    """``otlp_endpoint``: where traces are sent (OTLP over HTTP), empty = where OpenTelemetry's variables say.
 
     ``metrics_port``: loopback port of the Prometheus page, 0 = none.
     """

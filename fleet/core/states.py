@@ -61,6 +61,7 @@ class Reason(Enum):
     PROVIDER_LIMIT = "provider_limit"
     NEVER_CLAIMED = "never_claimed"
     TRANSIENT = "transient"
+    CRASHED = "crashed"
     AGENT_ERROR = "agent_error"
     PROTOCOL = "protocol_violation"
     HANDED_BACK = "handed_back"
@@ -98,6 +99,7 @@ _RETRIES = frozenset(
         Reason.LOST,
         Reason.STALLED,
         Reason.TRANSIENT,
+        Reason.CRASHED,
         Reason.PROVIDER_LIMIT,
         Reason.AGENT_ERROR,
         Reason.PROTOCOL,

@@ -44,6 +44,8 @@ class Ticket:
     issue became a ticket. ``branch`` is chosen once, here. ``agent`` is e.g. ``command:ruff check --fix .``.
     ``local_path`` is the person's own checkout for ``fleet run --repo PATH``: it receives the result as a new ref.
     ``allow_no_tests``: a run in which no test ran may still open a draft headed NO TESTS RAN (``fleet run`` only).
+    ``label`` is the one that started it and ``trigger`` the forge's id of the act of putting it on; both are empty for
+    a ticket of the command line. ``hidden`` characters and ``comments`` were taken out of the text at acceptance.
     """
 
     id: str
@@ -64,6 +66,10 @@ class Ticket:
     local_path: str = ""
     allow_no_tests: bool = False
     priority: int = 0
+    label: str = ""
+    trigger: str = ""
+    hidden: int = 0
+    comments: int = 0
 
     @property
     def issue(self) -> str:

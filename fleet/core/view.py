@@ -36,6 +36,14 @@ class PullRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """The whole fleet is paused: nothing new starts until a person resumes it. ``at``: Unix time."""
+
+    by: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class News:
     """What the current state's worker said and no decision has used yet; emptied by every change of state."""
 

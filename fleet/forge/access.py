@@ -65,6 +65,11 @@ class Caller:
         return self.scopes.get(name, 0)
 
 
+def nobody() -> Caller:
+    """Whoever shows no token, where the forge lets them read what is public."""
+    return Caller(0, "", "", "", "", parse_scopes(("contents:read", "issues:read", "pull_requests:read")), None)
+
+
 def caller_of(rows: Rows, token_digest: str) -> Caller | None:
     """The caller with this token's digest, or None."""
     row = rows.one(

@@ -91,7 +91,7 @@ class _Api:
             return PlainTextResponse(error.message, error.status)
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = Asked(request.method, request.url.path, dict(request.query_params), headers, body)
-        reply: Reply = await run_in_threadpool(serve, self._settings.store, asked)
+        reply: Reply = await run_in_threadpool(serve, self._settings.store, asked, self._settings.anonymous)
         if self._settings.verb_log is not None and reply.verb:
             self._settings.verb_log(VerbSeen(reply.login, reply.verb, reply.repo, reply.status))
         return Response(reply.body, reply.status, reply.headers)

@@ -34,7 +34,7 @@ def admit(settings: ForgeSettings, owner: str, name: str, service: str, headers:
     """Who may use ``service`` on a repository. Raises 401, 404 (also for what may not be seen) or 403."""
     wanted = WRITE if service == "git-receive-pack" else READ
     with settings.store.read() as tx:
-        who = caller(tx, headers)
+        who = caller(tx, headers, settings.anonymous and wanted == READ)
         repo, level = visible_repo(tx, who, owner, name)
     if min(who.scope("contents"), level) < wanted:
         raise forbidden()

@@ -31,7 +31,8 @@ class ForgeSettings:
     """Settings of one server.
 
     ``base_url`` is the one address (``http://127.0.0.1:PORT``) that every link carries. ``faults`` and ``verb_log``
-    are for tests and exist in-process only. ``deliver``: whether webhooks are sent. Sizes in bytes.
+    are for tests and exist in-process only, as is ``anonymous``: public repositories are read without a token, as on
+    GitHub. ``deliver``: whether webhooks are sent. Sizes in bytes.
     """
 
     store: ForgeStore
@@ -39,5 +40,6 @@ class ForgeSettings:
     faults: Faults | None = None
     verb_log: VerbLog | None = None
     deliver: bool = True
+    anonymous: bool = False
     max_body: int = 8 * 1024 * 1024
     max_push: int = 4 * 1024 * 1024 * 1024

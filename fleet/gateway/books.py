@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fleet.adapters.spend import SpendBook
+from fleet.adapters.telemetry import about_ticket, log
 from fleet.core.ports import Clock, Ids
 from fleet.core.spend import MICRO, Caps, Price, PriceTable, Refusal, Reservation, Spent, Usage, at_most, read_key
 from fleet.core.states import State
-from fleet.core.ticket import TicketLimits
+from fleet.core.ticket import Ticket, TicketLimits
 from fleet.core.view import TicketView
 from fleet.gateway.wire import Call
 
@@ -40,6 +42,8 @@ class Granted:
     reservation: Reservation
     price: Price | None
     upstream: Upstream
+    ticket: Ticket
+    model: str
 
 
 class Books:
@@ -55,6 +59,7 @@ class Books:
         day_usd: float,
         clock: Clock,
         ids: Ids,
+        incarnation: Callable[[], str] = lambda: "",
     ) -> None:
         self._book = book
         self._view = view
@@ -64,6 +69,7 @@ class Books:
         self._day_usd = day_usd
         self._clock = clock
         self._ids = ids
+        self._incarnation = incarnation
 
     def who(self, key: str) -> tuple[str, int] | None:
         return read_key(self._secret, key)
@@ -101,12 +107,19 @@ class Books:
         )
         refusal = self._book.reserve(reservation, self._caps(limits))
         if refusal is not None:
+            with self._about(view.ticket, attempt):
+                log().warning("model call refused", provider=provider, model=call.model, why=refusal.value)
             return Refused(refusal, self._sentence(refusal, limits))
-        return Granted(reservation, price, upstream)
+        return Granted(reservation, price, upstream, view.ticket, call.model)
 
     def settle(self, granted: Granted, usage: Usage) -> None:
         micros = granted.price.micros(usage) if granted.price else 0
         self._book.settle(granted.reservation, micros, usage)
+        with self._about(granted.ticket, granted.reservation.attempt):
+            log().info("model call", model=granted.model, tokens=usage.total, usd=micros / MICRO)
+
+    def _about(self, ticket: Ticket, attempt: int) -> AbstractContextManager[None]:
+        return about_ticket(ticket, attempt, self._incarnation)
 
     def park(self, provider: str, seconds: float) -> None:
         self._book.park(provider, seconds)

@@ -18,7 +18,11 @@ _GENERATIONS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody asks for: an issue that exists at the forge, its text, and how to work on it."""
+    """What somebody asks for: an issue that exists at the forge, its text, and how to work on it.
+
+    ``label``, ``trigger`` (the forge's id of the act of putting it on) and ``acted_at`` (Unix time of that act, by the
+    forge's clock) are those of a labelled issue.
+    """
 
     repo: str
     number: int
@@ -31,6 +35,9 @@ class Request:
     local_path: str = ""
     allow_no_tests: bool = False
     priority: int = 0
+    label: str = ""
+    trigger: str = ""
+    acted_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class NewTicket:
 
 @dataclass(frozen=True, slots=True)
 class SameTicket:
-    """The issue already is an open ticket: nothing is accepted, everybody watches the same one."""
+    """The issue already is an open ticket, or this very label was answered: nothing is accepted."""
 
     ticket: Ticket
 
@@ -51,16 +58,24 @@ Decision = NewTicket | SameTicket
 def decide(request: Request, known: Callable[[str], TicketView | None], now: float) -> Decision:
     """``known`` looks a ticket id up; ``now`` in Unix seconds. Raises UsageError for a request that names nothing.
 
-    Generations are counted by asking for each id in turn: they are deterministic and without gaps.
+    Generations are counted by asking for each id in turn: they are deterministic and without gaps. A label is one
+    ticket, however often it is heard of and however long ago: only putting it on again is a new one.
     """
     _check(request)
     for generation in range(1, _GENERATIONS):
         view = known(ticket_id(request.tenant, request.repo, request.number, generation))
         if view is None:
             return NewTicket(_ticket(request, generation, now))
-        if not view.state.terminal:
+        if not view.state.terminal or _answered(request, view.ticket):
             return SameTicket(view.ticket)
     raise UsageError(f"{request.repo}#{request.number} was a ticket too often.", "Open a new issue.")
+
+
+def _answered(request: Request, ticket: Ticket) -> bool:
+    """Whether ``ticket`` was made for the act that ``request`` is about, or for a command that came after it."""
+    if not request.label:
+        return False
+    return ticket.trigger == request.trigger or (not ticket.trigger and request.acted_at <= ticket.accepted_at)
 
 
 def _check(request: Request) -> None:
@@ -95,4 +110,8 @@ def _ticket(request: Request, generation: int, now: float) -> Ticket:
         local_path=request.local_path,
         allow_no_tests=request.allow_no_tests,
         priority=request.priority,
+        label=request.label,
+        trigger=request.trigger,
+        hidden=request.text.hidden,
+        comments=request.text.comments,
     )

@@ -1,62 +1,191 @@
-"""What became of the fleet's open pull requests: looked up at the forge, level-triggered, so that nothing is missed.
+"""The regular look at the forge: new labels, closed issues, ended pull requests. Level-triggered.
 
-A webhook may be lost; the state of the pull request cannot. ``closed_since`` is pure, ``Sweep`` does the asking.
+A webhook may be lost; what it was about can be seen at any later time, so that a loss costs time only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from fleet.core.errors import FleetError
-from fleet.core.events import Envelope, PullRequestClosed, Source
-from fleet.core.forge import ForgeClient, ForgePull, pull_request_marker
+from fleet.adapters.telemetry import about_ticket, log
+from fleet.core.errors import FleetError, UsageError
+from fleet.core.forge import ForgeClient, Page
 from fleet.core.ports import Clock, Ledger
 from fleet.core.states import State
 from fleet.core.view import TicketView
+from fleet.intake.endpoint import Answer
+from fleet.intake.labels import Ignored, LabelIntake, Watched
+from fleet.intake.webhook import PullTold, Told
 
 EVERY = 15.0
+_LONGEST = 900.0
+_UNSEEN = "cannot be seen"
 
 
-def closed_since(views: Iterable[TicketView], pulls: Mapping[str, ForgePull], now: float) -> tuple[Envelope, ...]:
-    """An event for each ticket in review whose pull request is no longer open. ``pulls``: ticket id → as it is now."""
-    events = []
-    for view in views:
-        pull = pulls.get(view.id)
-        if view.state is not State.IN_REVIEW or view.pull_request is None or pull is None:
-            continue
-        if pull.number == view.pull_request.number and not pull.open:
-            data = PullRequestClosed(pull.merged)
-            events.append(Envelope(view.ticket.tenant, view.id, 0, 0, now, data, Source.INTAKE))
-    return tuple(events)
+@dataclass
+class _Pace:
+    """When a repository is looked at next, and what the forge said last. ``failures`` in a row stretch the pace.
+
+    ``fresh_at``: when everything was last read anew; a permission may change without the page that names the issue.
+    """
+
+    due: float = 0.0
+    failures: int = 0
+    fresh_at: float = 0.0
+    etags: dict[str, str] = field(default_factory=dict)
 
 
 class Sweep:
-    """Runs until ``stop``. A forge or ledger that is away costs this round only."""
+    """``watches``: what is watched now. ``every``: seconds between two looks at a repository.
 
-    def __init__(self, ledger: Ledger, forge: ForgeClient, clock: Clock, stop: Callable[[float], bool]) -> None:
+    Runs until ``stop``; webhooks come in by ``heard`` from another thread. A forge that is away is asked ever more
+    rarely (I19), and a repository that fails does not hold the others up.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        labels: LabelIntake,
+        forge: ForgeClient,
+        clock: Clock,
+        watches: Callable[[], Iterable[Watched]],
+        every: Callable[[str], float],
+    ) -> None:
         self._ledger = ledger
+        self._labels = labels
         self._forge = forge
         self._clock = clock
-        self._stop = stop
+        self._watches = watches
+        self._every = every
+        self._paces: dict[str, _Pace] = {}
+        self._one = threading.Lock()
+        self._log = log("intake")
 
-    def run(self) -> None:
+    def run(self, stop: Callable[[float], bool]) -> None:
         """``stop(seconds)`` waits that long and answers whether to end."""
-        while not self._stop(EVERY):
+        while not stop(min(EVERY, self._soonest())):
             try:
                 self.once()
-            except FleetError:
-                continue
+            except FleetError as error:  # the ledger is away: the next round finds everything as it is then
+                self._log.warning("sweep failed", why=str(error))
 
     def once(self) -> int:
-        """One round; answers how many pull requests were found closed."""
-        views = [view for view in self._ledger.views() if view.state is State.IN_REVIEW]
-        pulls: dict[str, ForgePull] = {}
-        for view in views:
-            ticket = view.ticket
-            found = self._forge.find_pull_request(ticket.repo, ticket.branch, pull_request_marker(ticket.id))
-            if found is not None:
-                pulls[view.id] = found
-        events = closed_since(views, pulls, self._clock.now())
-        if events:
-            self._ledger.send(Source.INTAKE, events, durable=True)
-        return len(events)
+        """One round over what is due; answers how many repositories were looked at."""
+        watched = {one.repo: one for one in self._watches()}
+        open_by_repo: dict[str, list[TicketView]] = {}
+        for view in self._ledger.views():
+            if not view.state.terminal:
+                open_by_repo.setdefault(view.ticket.repo, []).append(view)
+        looked = 0
+        for repo in sorted({*watched, *open_by_repo}):
+            pace = self._paces.setdefault(repo, _Pace())
+            if pace.due > self._clock.monotonic():
+                continue
+            looked += 1
+            self._look(repo, pace, watched.get(repo), open_by_repo.get(repo, []))
+        for repo in self._paces.keys() - watched.keys() - open_by_repo.keys():
+            del self._paces[repo]
+        return looked
+
+    def heard(self, told: Told) -> Answer:
+        """A webhook: the same look, at one issue and at once. Raises what the forge and the ledger raise."""
+        with self._one:
+            if isinstance(told, PullTold):
+                return self._pull_told(told)
+            views = [view for view in self._open(told.repo) if view.ticket.number == told.number]
+            if told.action in ("deleted", "transferred"):
+                for view in views:
+                    self._labels.cancel(view, told.by, f"the issue was {told.action}")
+                return Answer(200, {"cancelled": " ".join(view.id for view in views)})
+            # The fleet's own state labels come back as webhooks, too; they must not cost a question each.
+            for view in views if told.action != "labeled" else ():
+                if (page := self._issue(view, "")) is not None and self._labels.stop(view, page, told.by):
+                    return Answer(200, {"stopped": view.id})
+            watched = next((one for one in self._watches() if one.repo.lower() == told.repo.lower()), None)
+            if watched is None:
+                return Answer(200, {"ignored": f"{told.repo} is not watched"})
+            other = told.label.lower() not in ("", watched.label.lower())
+            if told.action not in ("labeled", "reopened") or other:
+                return Answer(200, {"ignored": f"nothing to do for {told.action}"})
+            result = self._labels.consider(watched, told.number)
+        if isinstance(result, Ignored):
+            return Answer(200, {"ignored": result.why})
+        return Answer(202, {"ticket": result.ticket.id, "new": "yes" if result.new else "no"})
+
+    # --- one repository --------------------------------------------------------------------------------------------
+    def _look(self, repo: str, pace: _Pace, watched: Watched | None, views: list[TicketView]) -> None:
+        every, now = self._every(repo), self._clock.monotonic()
+        if now - pace.fresh_at >= _LONGEST:
+            pace.fresh_at = now
+            pace.etags.clear()
+        try:
+            with self._one:
+                if watched is not None:
+                    self._new_labels(watched, pace)
+                for view in views:
+                    with about_ticket(view.ticket, view.attempt, self._ledger.incarnation):
+                        self._one_ticket(view, pace)
+        except FleetError as error:
+            pace.failures += 1
+            pace.etags.clear()
+            wait = min(_LONGEST, max(every * 2.0**pace.failures, getattr(error, "retry_after", None) or 0.0))
+            if pace.failures == 1 or wait >= _LONGEST:
+                self._log.warning("a repository cannot be looked at", repo=repo, why=str(error), again_in=round(wait))
+            pace.due = self._clock.monotonic() + wait
+            return
+        if pace.failures:
+            self._log.info("a repository can be looked at again", repo=repo)
+        pace.failures = 0
+        pace.due = self._clock.monotonic() + every
+
+    def _new_labels(self, watched: Watched, pace: _Pace) -> None:
+        key = f"label {watched.label}"
+        page = self._forge.labelled(watched.repo, watched.label, pace.etags.get(key, ""))
+        if page is None:
+            return
+        pace.etags.pop(key, None)
+        for issue in page.issues:
+            if not issue.pull:
+                self._labels.consider(watched, issue.number)
+        # Kept only now: if one of them could not be considered, the same page must be read again.
+        pace.etags[key] = page.etag
+
+    def _one_ticket(self, view: TicketView, pace: _Pace) -> None:
+        key = f"issue of {view.id}"
+        try:
+            page = self._issue(view, pace.etags.get(key, ""))
+            if page is not None:
+                if self._labels.stop(view, page, "the forge"):
+                    return
+                pace.etags[key] = page.etag
+            if view.state is State.IN_REVIEW:
+                self._labels.closed(view, "")
+        except UsageError as error:
+            # Not there for this token: nobody can tell whether it is gone or only hidden, so nothing is cancelled.
+            if pace.etags.get(key) != _UNSEEN:
+                self._log.warning("an issue cannot be seen", ticket=view.id, why=str(error))
+            pace.etags[key] = _UNSEEN
+
+    def _issue(self, view: TicketView, etag: str) -> Page | None:
+        """The ticket's issue now; None while ``etag`` is good."""
+        return self._forge.issue_since(view.ticket.repo, view.ticket.number, "" if etag == _UNSEEN else etag)
+
+    def _pull_told(self, told: PullTold) -> Answer:
+        for view in self._open(told.repo):
+            if view.pull_request is not None and view.pull_request.number == told.number:
+                self._labels.closed(view, told.by)
+                return Answer(200, {"noted": view.id})
+        return Answer(200, {"ignored": "no ticket has this pull request"})
+
+    def _open(self, repo: str) -> list[TicketView]:
+        return [
+            view
+            for view in self._ledger.views()
+            if not view.state.terminal and view.ticket.repo.lower() == repo.lower()
+        ]
+
+    def _soonest(self) -> float:
+        now = self._clock.monotonic()
+        return max(0.2, min((pace.due - now for pace in self._paces.values()), default=EVERY))

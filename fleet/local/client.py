@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import shlex
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -17,16 +19,16 @@ from fleet.core.codec import encode
 from fleet.core.errors import ConflictError, TemporaryError, UsageError
 from fleet.core.events import Envelope, EventData, Source
 from fleet.core.forge import Issue
-from fleet.core.settings import Layer, Settings, tighten
+from fleet.core.settings import Settings
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
 from fleet.local import keys
+from fleet.local.forges import is_local
 from fleet.local.home import Home, HostState, version
 from fleet.local.start import start_host
 from fleet.local.wiring import Wiring
 
 START_WITHIN = 60.0
-REPO_FILE = ".fleet.toml"
 POLL = 0.05
 
 
@@ -214,8 +216,21 @@ class Client:
         self.ledger().send(Source.PEOPLE, [event], durable=True)
 
     def page(self, url: str) -> str:
-        """The link with the token that the pages ask for."""
-        return f"{url}?token={self.wiring.tokens()['person']}"
+        """The link, with the token that the pages ask for where it is one of the local forge's."""
+        local = url.startswith(f"{self.wiring.forge_url}/") or url == self.wiring.forge_url
+        return f"{url}?token={self.wiring.tokens()['person']}" if local else url
+
+    def bring_home(self, view: TicketView) -> tuple[str, ...]:
+        """For the copy of a repository of GitHub: the lines that say how the result gets there."""
+        origin, pull = self.home.origin_of(view.ticket.repo), view.pull_request
+        if not origin or pull is None:
+            return ()
+        ticket, url = view.ticket, f"{self.wiring.forges.web_url}/{origin}"
+        path = self._bare(ticket.repo).path
+        return (
+            f"bring it home git -C {shlex.quote(str(path))} push {url}.git {pull.head_sha}:refs/heads/{ticket.branch}",
+            f"then open     {url}/compare/{ticket.base}...{ticket.branch}?expand=1",
+        )
 
     def open_issue(self, repo: str, title: str, body: str, labels: Sequence[str]) -> Issue:
         """Opens an issue at the local forge as the person of this home."""
@@ -230,17 +245,19 @@ class Client:
 
         Raises SettingsError naming the line of a limit that is looser than the operator's.
         """
+        return self.wiring.limits_in(self._bare(repo), branch)
+
+    def _bare(self, repo: str) -> BareRepo:
+        """Where the branches of owner/name can be read: the local forge's own repository, or a fresh mirror."""
+        if not is_local(repo):
+            return self.wiring.mirrors().fetch(repo)
         from fleet.forge.store import ForgeStore  # noqa: PLC0415 - commands that only look do not need the forge
 
         forge: ForgeStore = self.wiring.forge_store()
         try:
-            path = forge.bare(forge.repo(repo)).path
+            return BareRepo(forge.bare(forge.repo(repo)).path)
         finally:
             forge.close()
-        text = BareRepo(path).read(f"refs/heads/{branch}", REPO_FILE, 1 << 20)
-        if text is None:
-            return self.settings.limits
-        return tighten(self.settings.limits, Layer(f"{REPO_FILE} of {branch}", text.decode("utf-8", "replace")))
 
     def import_repository(self, path: Path, branch: str, force: bool = False) -> tuple[str, str]:
         """Brings a branch of a person's checkout into the local forge; answers (owner/name, branch).
@@ -265,12 +282,19 @@ class Client:
         return repo, branch
 
     def import_url(self, url: str, branch: str) -> Path:
-        """A bare copy of a repository that lies behind a URL, kept in the home; answers its path."""
+        """A bare copy of a repository that lies behind a URL, kept in the home; answers its path.
+
+        GitHub's own address gets GitHub's token, when there is one, and nobody else does.
+        """
         name = "".join(c if c.isalnum() or c in "._-" else "-" for c in url.rstrip("/").rsplit("/", 1)[-1])
-        copy = BareRepo.init(self.home.layout.home / "imports" / f"{name.removesuffix('.git') or 'repo'}.git")
+        # Two owners may have a repository of one name.
+        place = self.home.layout.home / "imports" / hashlib.sha256(url.encode()).hexdigest()[:8]
+        copy = BareRepo.init(place / f"{name.removesuffix('.git') or 'repo'}.git")
         wanted = branch or "*"
-        token: HttpToken | None = None
-        copy.fetch(url, (f"+refs/heads/{wanted}:refs/heads/{wanted}",), token)
+        forges = self.wiring.forges
+        token = forges.token("read") if url.startswith(f"{forges.web_url}/") else ""
+        auth = HttpToken(f"{forges.web_url}/", token) if token else None
+        copy.fetch(url, (f"+refs/heads/{wanted}:refs/heads/{wanted}",), auth)
         return copy.path
 
 

@@ -20,6 +20,8 @@ from fleet.core.ports import Ids
 from fleet.core.settings import Layer, Settings, from_environment, resolve
 
 SETTINGS_FILE = "fleet.toml"
+# Where a collector's key comes from: only the service that sends spans may read it.
+COLLECTOR_HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 LEAST_FREE = 64 * 2**20
 
 
@@ -125,6 +127,20 @@ class Home:
                 write_private(registry, json.dumps(known, indent=1))
         return known[str(path)]
 
+    def note_origin(self, local: str, origin: str) -> None:
+        """Remembers that ``local/<name>`` is a copy of GitHub's owner/name."""
+        path = self.layout.home / "origins.json"
+        with self._locked(self.layout.home / ".repos.lock"):
+            if self.origin_of(local) != origin:
+                known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+                write_private(path, json.dumps({**known, local: origin}, indent=1))
+
+    def origin_of(self, local: str) -> str:
+        """GitHub's owner/name of which ``local/<name>`` is a copy; empty for others."""
+        path = self.layout.home / "origins.json"
+        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        return known.get(local, "")
+
     # --- the running host ------------------------------------------------------------------------------------------
     @property
     def host_lock(self) -> Path:
@@ -178,6 +194,21 @@ class Home:
 
     def forget_host_state(self) -> None:
         (self.layout.runtime / "host.json").unlink(missing_ok=True)
+
+    def keep_collector(self, env: Mapping[str, str]) -> None:
+        """Writes down what ``env`` says to a collector (its key), or forgets what was there."""
+        said = next((env[name] for name in COLLECTOR_HEADERS if env.get(name)), "")
+        path = self.layout.secrets / "collector"
+        if said:
+            write_private(path, said)
+        else:
+            path.unlink(missing_ok=True)
+
+    def collector(self) -> str:
+        """Headers as OpenTelemetry writes them (``name=value,name=value``), from the environment or written down."""
+        path = self.layout.secrets / "collector"
+        said = next((self.env[name] for name in COLLECTOR_HEADERS if self.env.get(name)), "")
+        return said or (path.read_text() if path.exists() else "")
 
     def locked(self, name: str) -> AbstractContextManager[None]:
         """Mutual exclusion between the processes of this home, for ``name``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ LONGEST_PAUSE = 30.0
 HEALTHY_AFTER = 60.0
 GRACE = 20.0
 LOOK_EVERY = 5.0
+MOST_LOG = 20 * 2**20
 
 
 @dataclass(slots=True)
@@ -162,8 +164,6 @@ def note(text: str) -> None:
 
 def redirect(log: Path) -> None:
     """Standard output and error into ``log`` (appended, 0600), standard input from nowhere."""
-    if log.exists() and log.stat().st_size > 20 * 1024 * 1024:
-        log.replace(log.with_suffix(".log.1"))
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -171,6 +171,25 @@ def redirect(log: Path) -> None:
     os.dup2(out, 2)
     os.close(out)
     os.close(null)
+
+
+def bound_logs(folder: Path, most: int = MOST_LOG) -> None:
+    """Every log that passed ``most`` bytes moves aside (one older part is kept), while its writers go on.
+
+    They all append, and hold it open by several descriptors of several processes; so it is copied and emptied, not
+    renamed. A line written in between may be lost. A full disk keeps the newest part only.
+    """
+    for log in folder.glob("*.log"):
+        with suppress(OSError):
+            if log.stat().st_size <= most:
+                continue
+            aside = log.with_suffix(".log.1")
+            try:
+                aside.unlink(missing_ok=True)
+                with log.open("rb") as old, os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as new:
+                    shutil.copyfileobj(old, new)
+            finally:
+                os.truncate(log, 0)
 
 
 def detach(child: Callable[[], object], log: Path) -> int:

@@ -1,4 +1,7 @@
-"""Model keys of the person's environment: kept in a private file that the gateway alone reads (I7)."""
+"""Keys and tokens of the person's environment, kept in private files (I7).
+
+Model keys are read by the gateway alone; GitHub's token by the mirrors, the intake and the publisher.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
     from fleet.gateway.books import Upstream
 
 FILE = "models.json"
+GITHUB_FILE = "github.json"
+# The first is the documented one; the second is what GitHub's own command line uses.
+GITHUB_TOKENS = ("GITHUB_TOKEN", "GH_TOKEN")
+GITHUB_READ = "GITHUB_READ_TOKEN"
 REHEARSAL = "rehearsal"
 REHEARSAL_SOCKET = "rehearsal.sock"
 # provider → (variable of its key, variable of its address, address)
@@ -28,13 +35,29 @@ def keep(home: Home) -> None:
     They survive a restart of the fleet by itself, which no command attends; ``fleet clean --all`` removes them.
     """
     told = {name: home.env[name] for key, url, _ in PROVIDERS.values() for name in (key, url) if home.env.get(name)}
+    _add(home, FILE, told)
+    token = next((home.env[name] for name in GITHUB_TOKENS if home.env.get(name)), "")
+    read = home.env.get(GITHUB_READ, "")
+    _add(home, GITHUB_FILE, ({"write": token} if token else {}) | ({"read": read} if read else {}))
+
+
+def _add(home: Home, file: str, told: Mapping[str, str]) -> None:
     if not told:
         return
-    path = home.layout.secrets / FILE
+    path = home.layout.secrets / file
     with home.locked("keys"):
         known = _read(path)
         if {**known, **told} != known:
             write_private(path, json.dumps({**known, **told}))
+
+
+def github(home: Home, purpose: str) -> str:
+    """The token for ``read`` (mirrors, intake) or ``write`` (the publisher); empty when none was ever named.
+
+    One token serves both unless ``GITHUB_READ_TOKEN`` names another one for reading. Read anew each time.
+    """
+    known = _read(home.layout.secrets / GITHUB_FILE)
+    return known.get(purpose) or known.get("write", "")
 
 
 def upstreams(home: Home) -> Mapping[str, Upstream]:
@@ -53,6 +76,22 @@ def upstreams(home: Home) -> Mapping[str, Upstream]:
 def secrets(home: Home) -> tuple[str, ...]:
     """The real keys, for the redaction of logs."""
     return tuple(value for name, value in _read(home.layout.secrets / FILE).items() if name.endswith("_KEY"))
+
+
+def tokens(home: Home) -> tuple[str, ...]:
+    """The forge's real tokens, for the redaction of logs."""
+    return tuple(_read(home.layout.secrets / GITHUB_FILE).values())
+
+
+def forget(home: Home) -> tuple[str, ...]:
+    """Removes what earlier commands brought; answers the names. The environment of the next one may bring it back."""
+    gone: list[str] = []
+    with home.locked("keys"):
+        for file in (FILE, GITHUB_FILE):
+            path = home.layout.secrets / file
+            gone += [f"github {name}" if file == GITHUB_FILE else name for name in _read(path)]
+            path.unlink(missing_ok=True)
+    return tuple(gone)
 
 
 def named(home: Home) -> frozenset[str]:

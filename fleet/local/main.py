@@ -10,9 +10,9 @@ from dataclasses import asdict
 from fleet.adapters.acl import Role
 from fleet.adapters.sandbox import sweep
 from fleet.core.errors import FleetError, TemporaryError, UsageError
-from fleet.local import ports
+from fleet.local import ports, telemetry, watches
 from fleet.local.home import Home, HostState, version
-from fleet.local.host import LOOK_EVERY, Host, anybody, join, note, settle_memory, take_lock
+from fleet.local.host import LOOK_EVERY, Host, anybody, bound_logs, join, note, settle_memory, take_lock
 from fleet.local.services import NAMES, services
 from fleet.local.wiring import Wiring
 
@@ -59,7 +59,7 @@ def _idle(home: Home, wiring: Wiring) -> Callable[[], bool]:
     ledger = wiring.ledger(Role.PEOPLE)
 
     def idle() -> bool:
-        if anybody(home.clients_lock):
+        if anybody(home.clients_lock) or watches.known(home, wiring.settings):
             return False
         try:
             return not any(view.state.active for view in ledger.views())
@@ -70,7 +70,7 @@ def _idle(home: Home, wiring: Wiring) -> Callable[[], bool]:
 
 
 def _tend(wiring: Wiring) -> Callable[[], None]:
-    """What is done every few seconds: the janitor, and the embedded store started again when it died.
+    """What is done every few seconds: the janitor, long logs cut, and the embedded store started again when it died.
 
     The janitor ends and removes what killed attempts and gates left (I10); the store's append-only file has everything
     that was promised.
@@ -79,6 +79,7 @@ def _tend(wiring: Wiring) -> Callable[[], None]:
     def tend() -> None:
         wiring.slots.sweep()
         sweep(wiring.scratch)
+        bound_logs(wiring.layout.logs)
         if wiring.home.redis_url:
             return
         try:
@@ -100,12 +101,14 @@ def run_service(home: Home, name: str) -> None:
     if name == "host":
         run_host(home)
         return
-    if name not in NAMES:
-        raise UsageError(f"There is no service {name}.", f"Services are {', '.join(NAMES)}.")
+    if name not in (*NAMES, telemetry.NAME):
+        raise UsageError(f"There is no service {name}.", f"Services are {', '.join((*NAMES, telemetry.NAME))}.")
     if join(home.host_lock) is None:
         raise UsageError("The fleet is already running in this home.", "Stop it with `fleet down` first.")
     settings = home.settings()
     wiring = Wiring(home, settings)
+    if name == telemetry.NAME and not telemetry.wanted(wiring):
+        raise UsageError("No telemetry is asked for.", "Set telemetry.metrics_port or telemetry.otlp_endpoint.")
     address = wiring.open_store()
     wiring.forge_url = f"http://127.0.0.1:{ports.shared(home, settings.home.forge_port)}"
     wiring.tokens()

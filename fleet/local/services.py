@@ -25,20 +25,25 @@ from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher
 from fleet.adapters.ledger import RedisAttemptChannel
 from fleet.adapters.shard_store import ShardStore
 from fleet.adapters.spend import SpendBook
-from fleet.adapters.telemetry import configure_logging, register_secret
+from fleet.adapters.telemetry import configure_logging, log, register_secret
+from fleet.adapters.web import loopback, serve_beside
+from fleet.core.errors import UsageError
 from fleet.core.spend import attempt_key
-from fleet.core.ticket import Ticket
+from fleet.core.ticket import Ticket, TicketLimits
 from fleet.forge.server import serve as serve_forge
 from fleet.gateway.app import Patience
 from fleet.gateway.books import Books
 from fleet.gateway.server import SOCKET as GATEWAY_SOCKET
 from fleet.gateway.server import price_table
 from fleet.gateway.server import serve as serve_gateway
-from fleet.intake.sweep import Sweep
-from fleet.local import keys
+from fleet.intake.endpoint import create_app
+from fleet.intake.labels import LabelIntake
+from fleet.intake.sweep import EVERY, Sweep
+from fleet.local import keys, telemetry, watches
+from fleet.local.forges import LOCAL, is_local
 from fleet.local.gating import gate_runner
 from fleet.local.revoke import canceller
-from fleet.local.wiring import CeleryWaker, Wiring, host_name
+from fleet.local.wiring import REPO_FILE, CeleryWaker, Wiring, host_name
 from fleet.publisher.service import Publisher, Remote
 from fleet.publisher.tasks import PublisherTasks
 from fleet.rehearsal.server import serve as serve_rehearsal
@@ -53,6 +58,7 @@ from workers.loop import Tools
 from workers.tasks import AgentTasks
 
 Service = Callable[[], None]
+# Beside these there is ``telemetry``, in a home whose settings ask for it.
 NAMES = ("forge", "gateway", "rehearsal", "intake", "supervisor", "attempts", "agents", "gates", "publisher")
 
 
@@ -72,12 +78,14 @@ def services(wiring: Wiring) -> Mapping[str, Service]:
     bound = {name: _bind(run, wiring) for name, run in table.items()}
     for number in range(2, wiring.settings.workers.supervisors + 1):
         bound[f"supervisor-{number}"] = _bind(supervisor, wiring)
+    if telemetry.wanted(wiring):
+        bound[telemetry.NAME] = _bind(telemetry.telemetry, wiring)
     return bound
 
 
 def _bind(run: Callable[[Wiring], None], wiring: Wiring) -> Service:
     def service() -> None:
-        for secret in wiring.tokens().values():
+        for secret in (*wiring.tokens().values(), *keys.tokens(wiring.home)):
             register_secret(secret)
         configure_logging(run.__name__, sys.stderr, wiring.clock)
         run(wiring)
@@ -106,6 +114,7 @@ def gateway(wiring: Wiring) -> None:
         settings.budget.day_usd,
         wiring.clock,
         wiring.ids,
+        wiring.ledger(Role.GATEWAY).incarnation,
     )
     # The supervisor notices a silent model first, and says something to the agent; this is only the last resort.
     serve_gateway(
@@ -119,9 +128,30 @@ def rehearsal(wiring: Wiring) -> None:
 
 
 def intake(wiring: Wiring) -> None:
-    """Watches what becomes of the fleet's pull requests. Commands accept tickets by themselves, in this role too."""
+    """Turns labels into tickets, and watches what becomes of issues and pull requests.
+
+    Commands accept tickets by themselves, in this role too.
+    """
     stop = _stop_on_term()
-    Sweep(wiring.ledger(Role.INTAKE), wiring.forge_client("read"), wiring.clock, stop.wait).run()
+    ledger, forge = wiring.ledger(Role.INTAKE), wiring.forge_client("read")
+    chosen = wiring.settings.intake
+
+    def limits(repo: str, branch: str) -> TicketLimits:
+        return wiring.limits_from(forge.read_file(repo, REPO_FILE, branch), branch)
+
+    def every(repo: str) -> float:
+        return min(EVERY, chosen.poll_seconds) if is_local(repo) else chosen.poll_seconds
+
+    labels = LabelIntake(ledger, forge, wiring.clock, limits)
+    sweep = Sweep(ledger, labels, forge, wiring.clock, lambda: watches.known(wiring.home, wiring.settings), every)
+    if chosen.webhook_port:
+        secret = watches.secret(wiring.home, wiring.ids)
+        register_secret(secret)
+        try:
+            serve_beside(create_app(secret, sweep.heard), loopback(chosen.webhook_port))
+        except UsageError as error:  # the sweep finds every label all the same, only later
+            log("intake").error("no webhooks are taken", why=str(error))
+    sweep.run(stop.wait)
 
 
 def supervisor(wiring: Wiring) -> None:
@@ -178,7 +208,9 @@ def agents(wiring: Wiring) -> None:
         tasks.attempt(ticket, number, round)
 
     revoked = canceller(wiring.ledger(Role.PEOPLE), wiring.clock)
-    celery = wiring.celery(Role.AGENTS, {"agents.attempt": attempt}, revoked)
+    celery = wiring.celery(
+        Role.AGENTS, {"agents.attempt": telemetry.told(wiring.ledger(Role.AGENTS), "attempt", attempt)}, revoked
+    )
     for live in tasks.reattach():
         threading.Thread(target=tasks.wait, args=(live,), daemon=True).start()
     celery.worker("agents", wiring.settings.workers.agents, name="agents")
@@ -206,14 +238,16 @@ def gates(wiring: Wiring) -> None:
     def run(ticket: str, number: int, round: int, turn: int = 0) -> None:
         tasks.run(ticket, number, round)
 
-    wiring.celery(Role.GATES, {"gates.run": run}).worker("gates", wiring.settings.workers.gates, name="gates")
+    wiring.celery(Role.GATES, {"gates.run": telemetry.told(wiring.ledger(Role.GATES), "gates", run)}).worker(
+        "gates", wiring.settings.workers.gates, name="gates"
+    )
 
 
 def publisher(wiring: Wiring) -> None:
     """The Celery worker of the queue ``publish``: the only holder of the write token."""
 
     def remote(repo: str) -> Remote:
-        return Remote(wiring.git_url(repo), wiring.write_auth())
+        return Remote(wiring.forges.git_url(repo), wiring.forges.auth(repo, "write"), not is_local(repo))
 
     def store(repo: str) -> BareRepo:
         return wiring.store(repo)
@@ -227,11 +261,13 @@ def publisher(wiring: Wiring) -> None:
         store,
         remote,
         wiring.home.state_key(wiring.ids),
+        wiring.settings.github.trusted_workflows,
     )
+    wiring.forges.client(f"{LOCAL}/", "write")  # its library takes a second to load; no ticket should wait for it
     tasks = PublisherTasks(ledger, service, wiring.clock, host_name())
 
     def task(run: Callable[[str, int, int], None]) -> Callable[..., None]:
-        return lambda ticket, number, round, turn=0: run(ticket, number, round)
+        return telemetry.told(ledger, run.__name__, lambda ticket, number, round, turn=0: run(ticket, number, round))
 
     table = {
         "publish.pull_request": task(tasks.pull_request),

@@ -28,7 +28,9 @@ from fleet.adapters.redis_client import (
 )
 from fleet.core.effects import WAKES, Effect
 from fleet.core.sandbox import Enforced, Sandbox, SandboxResult, SandboxSpec, Tier
-from fleet.core.settings import SandboxSettings, Settings
+from fleet.core.settings import Layer, SandboxSettings, Settings, tighten
+from fleet.core.ticket import TicketLimits
+from fleet.local.forges import Forges
 from fleet.local.home import Home
 
 # What a command needs only now and then is imported where it is made: it would cost every command half a second.
@@ -38,12 +40,13 @@ if TYPE_CHECKING:
     from fleet.adapters.celery_app import FleetCelery, Table
     from fleet.adapters.environments.kit import Room
     from fleet.adapters.environments.service import PythonEnvironments
-    from fleet.adapters.forge_client import HubClient
+    from fleet.adapters.forge_route import RoutedForge
     from fleet.adapters.mirror import Mirrors
     from fleet.adapters.slots import Slot, Slots
     from fleet.forge.store import ForgeStore
 
 BOT = "fleet-bot"
+REPO_FILE = ".fleet.toml"
 OWNER = "local"
 _WRITE = ("contents:write", "issues:write", "pull_requests:write", "statuses:write")
 _PERSON = ("contents:write", "issues:write", "pull_requests:write", "pages:write")
@@ -110,6 +113,19 @@ class Wiring:
         """The fleet's own bare repository of owner/name."""
         return BareRepo.init(self.layout.stores / store_name(repo))
 
+    def limits_in(self, repo: BareRepo, branch: str) -> TicketLimits:
+        """The operator's limits, tightened by ``[limits]`` of that branch's .fleet.toml.
+
+        Raises SettingsError naming the line of a limit that is looser than the operator's.
+        """
+        return self.limits_from(repo.read(f"refs/heads/{branch}", REPO_FILE, 1 << 20), branch)
+
+    def limits_from(self, text: bytes | None, branch: str) -> TicketLimits:
+        """The same, from the file's bytes."""
+        if text is None:
+            return self.settings.limits
+        return tighten(self.settings.limits, Layer(f"{REPO_FILE} of {branch}", text.decode("utf-8", "replace")))
+
     def mirrors(self) -> Mirrors:
         from fleet.adapters.mirror import Mirrors  # noqa: PLC0415
 
@@ -175,19 +191,20 @@ class Wiring:
 
         return self.home.secret("forge", make)
 
-    def git_url(self, repo: str) -> str:
-        return f"{self.forge_url}/{repo}.git"
+    # --- the forge of a repository ---------------------------------------------------------------------------------
+    @functools.cached_property
+    def forges(self) -> Forges:
+        return Forges(self)
 
     def read_origin(self, repo: str) -> tuple[str, HttpToken | None]:
-        return self.git_url(repo), HttpToken(self.forge_url, self.tokens()["read"])
+        """Where git reads owner/name, and with what."""
+        return self.forges.git_url(repo), self.forges.auth(repo, "read")
 
-    def write_auth(self) -> HttpToken:
-        return HttpToken(self.forge_url, self.tokens()["write"])
+    def forge_client(self, purpose: str) -> RoutedForge:
+        """``purpose``: ``read`` or ``write``."""
+        from fleet.adapters.forge_route import RoutedForge  # noqa: PLC0415
 
-    def forge_client(self, token: str) -> HubClient:
-        from fleet.adapters.forge_client import HubClient  # noqa: PLC0415
-
-        return HubClient(f"{self.forge_url}/api/v3", self.tokens()[token], self.clock)
+        return RoutedForge(lambda repo: self.forges.client(repo, purpose))
 
 
 class Capped:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from fleet.core.forge import CommitStatus, StatusState
-from fleet.core.gates import GatePass, GatePlanRecord, GateRecord, NoPass, VerdictRecord, make_pass
+from fleet.core.gates import Approval, GatePass, GatePlanRecord, GateRecord, NoPass, VerdictRecord, make_pass
 from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
 from fleet.publisher.evidence import Evidence, GateEvidence
@@ -30,9 +30,10 @@ def pass_for(
     plan: GatePlanRecord | None,
     records: Sequence[GateRecord],
     verdict: VerdictRecord | None,
+    approvals: Sequence[Approval] = (),
 ) -> GatePass | NoPass:
     """The pass for ``head``, recomputed from the records alone; the verdict can only take it away (I5)."""
-    proof = make_pass(plan, records, head)
+    proof = make_pass(plan, records, head, approvals)
     if isinstance(proof, NoPass):
         return proof
     if (proof.ticket, proof.attempt) != (view.id, attempt):

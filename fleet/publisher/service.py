@@ -6,29 +6,33 @@ approves, merges, marks ready, or moves a branch that is not exactly where the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleet.adapters.crash import crash_here
 from fleet.adapters.git import BareRepo, HttpToken, PushStatus
 from fleet.adapters.git_run import network_error
+from fleet.core import labels
 from fleet.core.codec import encode
 from fleet.core.errors import FleetError, ParkError, TemporaryError, UsageError
-from fleet.core.events import Published, PublishFailed, PublishProblem
+from fleet.core.events import Envelope, Published, PublishFailed, PublishProblem
 from fleet.core.forge import ForgeClient, ForgePull, pull_request_marker
 from fleet.core.gates import GatePass, GatePlanRecord, GateRecord, NoPass
 from fleet.core.ports import Artifacts, Clock, Ledger
 from fleet.core.states import Reason, State
+from fleet.core.story import story
 from fleet.core.view import PullRequest, TicketView
 from fleet.publisher import plan as decide
-from fleet.publisher import texts
+from fleet.publisher import texts, workflows
+from fleet.publisher.attempts import TOLD
 from fleet.publisher.evidence import Evidence, build
 from fleet.publisher.local_ref import LocalRefError, write_local_ref
-from fleet.publisher.markdown import code
+from fleet.publisher.markdown import code, visible
 from fleet.publisher.sealing import marker, seal, sealed
 
 _LOOKS = 5
+_WORKFLOW_BYTES = 1 << 20
 
 
 class Stop(FleetError):
@@ -42,10 +46,14 @@ class Stop(FleetError):
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """Git over HTTP of one repository. ``auth`` is the write token, for this address and no other."""
+    """Git over HTTP of one repository. ``auth`` is the write token, for this address and no other.
+
+    ``runs_workflows``: the forge runs the repository's workflow files on what is pushed to it.
+    """
 
     url: str
-    auth: HttpToken
+    auth: HttpToken | None
+    runs_workflows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,8 @@ class Work:
 class Publisher:
     """``stores`` opens the fleet's own bare repository of owner/name, ``remotes`` says where it is pushed to.
 
-    ``state_key`` seals the status comment. Used by one thread at a time per ticket.
+    ``state_key`` seals the status comment; ``trusted_workflows``: see ``GithubSettings``.
+    Used by one thread at a time per ticket.
     """
 
     def __init__(
@@ -75,6 +84,7 @@ class Publisher:
         stores: Callable[[str], BareRepo],
         remotes: Callable[[str], Remote],
         state_key: bytes,
+        trusted_workflows: Sequence[str] = (),
     ) -> None:
         self._forge = forge
         self._ledger = ledger
@@ -83,6 +93,7 @@ class Publisher:
         self._stores = stores
         self._remotes = remotes
         self._key = state_key
+        self._trusted = trusted_workflows
 
     # --- the three orders -------------------------------------------------------------------------------------
 
@@ -98,10 +109,19 @@ class Publisher:
             return PublishFailed(round, PublishProblem.FORBIDDEN, str(error))
 
     def status(self, view: TicketView, notes: Sequence[str] = ()) -> None:
-        """Brings the one status comment on the issue up to date."""
+        """Brings the one status comment on the issue up to date, and the label of a ticket that a label started."""
         ticket = view.ticket
-        text = texts.status_comment(view, seal(sealed(view), self._key), notes)
+        told = story(self._log(ticket.id)) if view.state in TOLD else ()
+        text = texts.status_comment(view, seal(sealed(view), self._key), notes, told)
         self._forge.put_comment(ticket.repo, ticket.number, marker(ticket.id), text)
+        if ticket.label:
+            self._forge.swap_labels(ticket.repo, ticket.number, *labels.swap(view.state, ticket.label))
+
+    def _log(self, ticket: str) -> Iterator[Envelope]:
+        cursor = "0"
+        while entries := self._ledger.log(ticket, cursor):
+            cursor = entries[-1][0]
+            yield from (event for _, event in entries)
 
     def withdraw(self, view: TicketView, number: int, why: str) -> bool:
         """Closes the ticket's pull request and says why (I20); False when it is not the fleet's own to close.
@@ -130,7 +150,8 @@ class Publisher:
         plan = self._ledger.gate_plan(ticket.id, attempt, head)
         records = self._ledger.gate_records(ticket.id, attempt, head)
         verdict = self._ledger.verdict(ticket.id, attempt, round)
-        proof = decide.pass_for(view, attempt, head, plan, records, verdict)
+        approvals = self._ledger.approvals(ticket.id)
+        proof = decide.pass_for(view, attempt, head, plan, records, verdict, approvals)
         if isinstance(proof, NoPass) or plan is None:
             reasons = proof.reasons if isinstance(proof, NoPass) else ()
             raise Stop(PublishProblem.NO_PASS, f"Commit {head[:12]} has no gate pass: {'; '.join(reasons)[:600]}.")
@@ -146,6 +167,7 @@ class Publisher:
         )
         behind, late = self._base_move(work, changed)
         evidence = build(work.view, proof, work.plan, work.records, sorted(changed), behind, late)
+        self._look_at_workflows(work)
         self._push(work)
         crash_here("publisher.pushed")
         pull = self._pull_request(work, evidence)
@@ -156,6 +178,21 @@ class Publisher:
         self._artifacts.put(f"tickets/{ticket.id}/evidence.json", encode(whole))
         crash_here("publisher.before_told")
         return Published(pull.number, pull.url, proof.head, proof.base_sha, local, behind)
+
+    def _look_at_workflows(self, work: Work) -> None:
+        """Raises Stop when a push would let the forge run this commit with the repository's secrets."""
+        ticket, head = work.view.ticket, work.proof.head
+        if not work.remote.runs_workflows:
+            return
+        names = [entry.path for entry in work.store.files(head) if workflows.is_workflow(entry.path)]
+        files = {
+            name: (work.store.read(head, name, _WORKFLOW_BYTES) or b"").decode("utf-8", "replace") for name in names
+        }
+        found = workflows.untrusted(workflows.risks(files, ticket.branch), ticket.repo, self._trusted)
+        if found:
+            said = " ".join(f"{visible(risk.path, 100)}: {risk.why}. {risk.change}" for risk in found[:3])
+            more = f" And {len(found) - 3} more." if len(found) > 3 else ""
+            raise Stop(PublishProblem.FORBIDDEN, f"Nothing was pushed. {said}{more} Then: fleet retry {ticket.id}")
 
     def _base_move(self, work: Work, changed: frozenset[str]) -> tuple[int, str]:
         """How many commits base is ahead of what was gated, and what is awkward about them.
@@ -200,7 +237,8 @@ class Publisher:
         """Where the branch is at the forge; empty when there is none."""
         ticket, store = work.view.ticket, work.store
         ref, auth = f"refs/heads/{ticket.branch}", work.remote.auth
-        done = store.call("ls-remote", "--", work.remote.url, ref, settings=auth.settings(), check=False)
+        settings = auth.settings() if auth else ()
+        done = store.call("ls-remote", "--", work.remote.url, ref, settings=settings, check=False)
         if not done.ok:
             raise network_error(done, f"looking at {ticket.branch}")
         listed = (line.split("\t", 1) for line in done.stdout.decode("utf-8", "replace").splitlines())

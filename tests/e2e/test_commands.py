@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,29 @@ def test_a_ticket_is_paused_resumed_and_misspelt(fleet: Fleet, tmp_path: Path) -
     assert eventually(lambda: state() == "running", 60.0)
     assert fleet("cancel", ticket).code == 0 and state() == "cancelled"
     assert "not paused" in fleet("resume", ticket).sentence
+
+
+@pytest.mark.invariant("I6")
+def test_the_whole_fleet_is_paused_and_followed_through_a_death_of_its_supervisor(fleet: Fleet, tmp_path: Path) -> None:
+    repo = repository(tmp_path / "whole")
+    ticket = fleet.ticket(repo, LONG, "--detach").rows[-1]["ticket"]
+    follower = fleet.start("show", "-f", ticket, "--json")
+    assert follower.stdout is not None
+    kinds = (json.loads(line).get("kind") for line in follower.stdout)
+    assert next(kind for kind in kinds if kind == "ToolStarted")
+    os.kill(fleet.services()["supervisor"], signal.SIGKILL)
+    paused = fleet("pause", "--all", "--json")
+    assert paused.rows == [{"v": 1, "type": "paused", "stopped": [ticket], "still_at_work": []}], paused
+    last = json.loads(follower.communicate(timeout=60)[0].splitlines()[-1])
+    assert (last["type"], last["state"], last["reason"], follower.returncode) == ("result", "parked", "paused", 4)
+    assert "NOTHING NEW STARTS" in fleet("status").out
+    assert fleet("status", "--json").rows[-1]["paused"]["by"] == "cli"
+    later = fleet.ticket(repo, "command:touch new.txt", "--detach", title="Later").rows[-1]["ticket"]
+    assert eventually(lambda: "resume --all" in fleet("show", later).out.splitlines()[0], 30.0)
+    assert fleet("resume", "--all", "--json").rows[-1]["tickets"] == [ticket]
+    assert fleet("cancel", ticket).code == 0
+    done = fleet("show", "-f", later)
+    assert "● " in done.out and "attempt 1 claimed" in done.out and f"details       fleet show {later}" in done.out
+    history = fleet("show", ticket, "--json").result["history"]
+    assert history[0]["ended"] == "paused" and fleet("status", "--json").rows[-1]["paused"] is None
+    assert "not paused" in fleet("resume", "--all").sentence

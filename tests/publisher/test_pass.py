@@ -75,7 +75,7 @@ def test_mutant_that_believes_the_message_is_noticed(world: World, monkeypatch: 
     red = replace(world.records(view.ticket, view.head, 1)[2], outcome=Outcome.FAILED)
     world.ledger.put_gate_record(red)
 
-    def believes(plan_record, records, head):  # type: ignore[no-untyped-def]
+    def believes(plan_record, records, head, approvals):  # type: ignore[no-untyped-def]
         return make_pass(plan_record, [replace(r, outcome=Outcome.PASSED) for r in records], head)
 
     monkeypatch.setattr(plan, "make_pass", believes)

@@ -37,6 +37,7 @@ from fleet.forge.store import ForgeStore
 from fleet.publisher.plan import head_ref
 from fleet.publisher.service import Publisher, Remote
 from fleet.publisher.tasks import PublisherTasks
+from tests.forge_contract.contract import Checked
 from tests.support.wait import eventually
 
 REPO = "ann/demo"
@@ -67,6 +68,8 @@ class RunningForge:
     base: str
     seen: list[VerbSeen] = field(default_factory=list)
     faults: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def fault(self, stage: str, method: str, path: str) -> int | None:
         return self.faults.pop((stage, method, path), None)
@@ -79,7 +82,9 @@ def running_forge(root: Path) -> Iterator[RunningForge]:
     forge = RunningForge(ForgeStore(root, SystemClock(), SystemIds()), base)
     forge.store.ensure_repo(REPO)
     app = create_app(ForgeSettings(forge.store, base, faults=forge.fault, verb_log=forge.seen.append))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=2))
+    # What GitHub would not understand fails the test, whichever process asked.
+    checked = Checked(app, forge.wrong, forge.counts)
+    server = uvicorn.Server(uvicorn.Config(checked, log_level="error", lifespan="on", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     assert eventually(lambda: server.started or not thread.is_alive())
@@ -90,6 +95,7 @@ def running_forge(root: Path) -> Iterator[RunningForge]:
         thread.join(15)
         listener.close()
         forge.store.close()
+    assert forge.wrong == []
 
 
 class World:

@@ -25,7 +25,8 @@ from fleet.core.retry import FailureClass
 from fleet.core.states import PARK_REASONS, Reason, State, allowed
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import News, PullRequest, TicketView, Watch
-from supervisor.decide import Decision, Moment, decide
+from supervisor.decide import decide
+from supervisor.decision import Decision, Moment
 from supervisor.fold import fold
 from supervisor.policy import Policy
 from supervisor.stall import Quiet
@@ -58,6 +59,8 @@ def publishing(problem: PublishProblem) -> News:
 
 
 COMMAND = ticket(agent="command:true")
+BROKEN = News(gates_failed=GatesFailed(1, "x"))
+OUTAGE = News(gates_failed=GatesFailed(1, "x", outage=True))
 ONE = ticket(agent="anthropic", limits=TicketLimits(attempts=1))
 SILENT = replace(NOW, silent=31.0)
 LATER = replace(NOW, quiet=Quiet(rung=121.0))
@@ -79,15 +82,21 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
     (view(S.RUNNING), NOW, None, set()),
     (view(S.RUNNING), replace(NOW, silent=30.0), None, set()),
     (view(S.RUNNING), SILENT, (S.BACKING_OFF, R.LOST), {"tell", "return_slot"}),
-    (view(S.RUNNING, failures=(("lost", 2),)), SILENT, (S.ESCALATED, R.POISON), {"return_slot"}),
-    (view(S.RUNNING, ticket=ONE), SILENT, (S.ESCALATED, R.ATTEMPTS_USED_UP), {"return_slot"}),
-    (view(S.RUNNING, ticket=ONE, attempt=2, hand_backs=1), SILENT, (S.ESCALATED, R.ATTEMPTS_USED_UP), {"return_slot"}),
+    (view(S.RUNNING, failures=(("lost", 2),)), SILENT, (S.ESCALATED, R.POISON), {"tell", "return_slot"}),
+    (view(S.RUNNING, ticket=ONE), SILENT, (S.ESCALATED, R.ATTEMPTS_USED_UP), {"tell", "return_slot"}),
+    (
+        view(S.RUNNING, ticket=ONE, attempt=2, hand_backs=1),
+        SILENT,
+        (S.ESCALATED, R.ATTEMPTS_USED_UP),
+        {"tell", "return_slot"},
+    ),
     (view(S.RUNNING, attempt=4, hand_backs=3), SILENT, (S.BACKING_OFF, R.LOST), {"tell", "return_slot"}),
     (view(S.RUNNING, news=News(stopped="done")), NOW, (S.BACKING_OFF, R.PROTOCOL), {"return_slot"}),
     *[
         (view(S.RUNNING, news=failure(kind)), NOW, expected, {"return_slot"})
         for kind, expected in {
             F.TRANSIENT: (S.BACKING_OFF, R.TRANSIENT),
+            F.CRASHED: (S.BACKING_OFF, R.CRASHED),
             F.PROVIDER_LIMIT: (S.BACKING_OFF, R.PROVIDER_LIMIT),
             F.AGENT_ERROR: (S.BACKING_OFF, R.AGENT_ERROR),
             F.PROTOCOL: (S.BACKING_OFF, R.PROTOCOL),
@@ -147,13 +156,22 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
         set(),
     ),
     (view(S.GATING, slot=0), SILENT, (S.GATING, R.LOST), {"gates"}),
-    (view(S.GATING, slot=0, turn=2), SILENT, (S.ESCALATED, R.POISON), set()),
+    (view(S.GATING, slot=0, turn=2, failures=(("gating:lost", 2),)), SILENT, (S.ESCALATED, R.POISON), set()),
+    (view(S.GATING, slot=0, failures=(("gating:transient", 2),), news=BROKEN), NOW, (S.ESCALATED, R.POISON), set()),
+    (view(S.GATING, slot=0, failures=(("gating:transient", 2),), news=OUTAGE), NOW, (S.GATING, R.TRANSIENT), {"gates"}),
+    (view(S.GATING, slot=0, failures=(("gating:transient", 19),), news=OUTAGE), NOW, (S.PARKED, R.CONFIG), set()),
     # publishing
     (view(S.PUBLISHING, slot=0), NOW, None, set()),
     (view(S.PUBLISHING, slot=0, pull_request=PULL), SILENT, (S.IN_REVIEW, R.PUBLISHED), {"note_pr"}),
     (view(S.PUBLISHING, slot=0, pull_request=replace(PULL, head_sha="x")), NOW, None, set()),
     (view(S.PUBLISHING, slot=0), SILENT, (S.PUBLISHING, R.LOST), {"publish"}),
-    (view(S.PUBLISHING, slot=0, turn=7), SILENT, (S.ESCALATED, R.POISON), set()),
+    (view(S.PUBLISHING, slot=0, turn=7, failures=(("publishing:lost", 7),)), SILENT, (S.ESCALATED, R.POISON), set()),
+    (
+        view(S.PUBLISHING, slot=0, failures=(("publishing:transient", 19),), news=publishing(P.FORGE_DOWN)),
+        NOW,
+        (S.PARKED, R.CONFIG),
+        set(),
+    ),
     (view(S.PUBLISHING, slot=0, news=publishing(P.FORGE_DOWN)), NOW, (S.PUBLISHING, R.TRANSIENT), {"publish"}),
     (view(S.PUBLISHING, slot=0, news=publishing(P.FORBIDDEN)), NOW, (S.PARKED, R.CONFIG), set()),
     (view(S.PUBLISHING, slot=0, news=publishing(P.MOVED)), NOW, (S.ESCALATED, R.HEAD_MOVED), set()),
@@ -289,7 +307,8 @@ def test_any_view_leads_by_listed_steps_to_rest(before: TicketView, moment: Mome
         if isinstance(event, StateChanged) and event.state is State.PARKED:
             assert event.reason in PARK_REASONS
         if isinstance(event, StateChanged) and event.reason not in (Reason.GRANTED, Reason.HANDED_BACK):
-            again_later = event.state is State.BACKING_OFF and event.reason is not Reason.NEVER_CLAIMED
+            waits = (Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT)
+            again_later = event.state is State.BACKING_OFF and event.reason not in waits
             assert not again_later or now.attempt - now.hand_backs < now.ticket.limits.attempts
         if now.state.terminal:
             allowed_after_the_end = {EffectKind.WITHDRAW}

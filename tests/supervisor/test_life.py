@@ -180,7 +180,7 @@ def test_cancel_stops_what_is_not_begun_and_compensates_what_is(world: World, st
 def test_retries_are_classified_back_off_and_end(world: World) -> None:
     supervisor, wanted = world.make(), ticket()
     world.running(supervisor, wanted)
-    world.players.attempt_says(wanted.id, 1, AttemptFailed(FailureClass.TRANSIENT, "index away"))
+    world.players.attempt_says(wanted.id, 1, AttemptFailed(FailureClass.AGENT_ERROR, "no idea"))
     world.turns(supervisor, 2)
     view = world.seen(wanted)
     assert view.state is State.BACKING_OFF and view.until is not None
@@ -190,7 +190,7 @@ def test_retries_are_classified_back_off_and_end(world: World) -> None:
         world.turns(supervisor)
         (effect,) = {e.id: e for e in world.players.woken if e.attempt == attempt}.values()
         assert world.ledgers["attempt"].begin("agents", effect, "g")
-        world.players.attempt_says(wanted.id, attempt, AttemptFailed(FailureClass.TRANSIENT, "index away"))
+        world.players.attempt_says(wanted.id, attempt, AttemptFailed(FailureClass.AGENT_ERROR, "no, " * attempt))
         world.turns(supervisor, 2)
     view = world.seen(wanted)
     assert (view.state, view.reason) == (State.ESCALATED, Reason.ATTEMPTS_USED_UP)
@@ -302,9 +302,9 @@ def test_a_pull_request_that_comes_after_the_end_of_patience_is_still_shown(worl
                 world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, down)
         world.players.act_all()
         world.clock.advance(900)
-    assert world.seen(wanted).state is State.ESCALATED
+    assert world.seen(wanted).state is State.PARKED
     late = Published(7, "url", "h" * 40, "b" * 40)
     world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, late)
     world.turns(supervisor, 2)
     view = world.seen(wanted)
-    assert view.state is State.ESCALATED and view.pull_request is not None and view.pull_request.number == 7
+    assert view.state is State.PARKED and view.pull_request is not None and view.pull_request.number == 7

@@ -222,20 +222,20 @@ MUTANTS = {
     ),
     # --- bounds ---
     "attempts": Mutant(
-        "supervisor.decide:_again",
+        "supervisor.retries:used_up",
         ">= view.ticket.limits.attempts",
         ">= 10**9",
         life.test_retries_are_classified_back_off_and_end,
     ),
     "poison": Mutant(
-        "supervisor.decide:_again",
-        "same >= policy.same_death",
+        "supervisor.retries:again",
+        "deaths >= policy.same_death",
         "False",
         fences.test_a_poison_ticket_stops_with_a_reason,
     ),
     "backoff": Mutant(
-        "supervisor.decide:_again",
-        "_wait(policy, same, moment, retry_after)",
+        "supervisor.retries:again",
+        "pause_before(policy, view.failed(reason.value) + 1, moment)",
         "0.0",
         life.test_retries_are_classified_back_off_and_end,
     ),

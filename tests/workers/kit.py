@@ -77,6 +77,8 @@ def answers(path: Path) -> bool:
 class Attempts:
     """An attempt host with everything around it. ``close`` ends it and whatever still lives."""
 
+    backend = staticmethod(backend_for)
+
     def __init__(self, home: Path, source: Path) -> None:
         self.layout = Layout(home, os.geteuid())
         self.layout.make()
@@ -100,7 +102,7 @@ class Attempts:
             environments=NoDependencies(),
             open_sandbox=self.sandbox,
             artifacts=self.artifacts,
-            backend=backend_for,
+            backend=self.backend,
             clock=CLOCK,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +13,17 @@ import pytest
 from fleet.adapters import fork
 from fleet.adapters.sandbox import probe_tiers, procfs
 from fleet.adapters.slots import Slot
+from fleet.cli.story import fetch_line, kept
 from fleet.core.codec import decode
 from fleet.core.commands import Command, CommandKind
 from fleet.core.errors import ParkError
 from fleet.core.events import AgentStarted, AttemptFailed, AttemptStopped, ChangeReady, FilesTouched, ToolFinished
 from fleet.core.retry import FailureClass
 from fleet.core.sandbox import Sandbox, Tier
-from fleet.core.states import State
+from fleet.core.states import Reason, State
+from fleet.core.view import TicketView
 from tests.support.wait import eventually
-from tests.workers.kit import Attempts, left
+from tests.workers.kit import Attempts, git, left
 from workers import host
 
 pytestmark = pytest.mark.needs("bwrap")
@@ -71,6 +74,21 @@ def test_a_change_goes_from_the_mirror_to_the_bundle(attempts: Attempts) -> None
     store.unbundle(bundle)
     assert store.read(ready.commit, "a.py", 100) == b"import os\r\ny = 1\n"
     assert [row.path for row in store.changes(ready.base_sha, ready.commit)] == ["a.py"]
+
+
+def test_what_a_failed_attempt_had_done_is_kept_and_can_be_fetched(attempts: Attempts) -> None:
+    attempts.serve()
+    one = attempts.order("command:sh -c 'sed -i s/x/y/ a.py; exit 3'")
+    attempts.finish(one)
+    assert failure(attempts).failure is FailureClass.COMMAND_FAILED
+    found = kept(attempts.artifacts, one.id, 1)
+    assert found is not None
+    words, bundle = found
+    assert words == "unfinished change"
+    view = TicketView(one, State.REJECTED, Reason.COMMAND_FAILED, since=0.0, attempt=1)
+    subprocess.run(fetch_line(view, 1, bundle), shell=True, cwd=attempts.source, check=True, capture_output=True)
+    assert git(attempts.source, "show", f"{one.branch}-attempt-1:a.py").endswith("y = 1")
+    assert kept(attempts.artifacts, one.id, 2) is None
 
 
 @pytest.mark.invariant("I10")
@@ -137,7 +155,7 @@ def test_the_census_notices_a_guard_that_does_not_clean_up(attempts: Attempts, m
     assert eventually(lambda: sleepers() == [])
 
 
-def test_a_killed_loop_is_told_as_a_transient_failure(attempts: Attempts) -> None:
+def test_a_killed_loop_is_told_as_a_crash(attempts: Attempts) -> None:
     attempts.serve()
     one = attempts.order(LONG)
     live = attempts.launcher.start(one.id, 1)
@@ -145,7 +163,7 @@ def test_a_killed_loop_is_told_as_a_transient_failure(attempts: Attempts) -> Non
     (loop,) = fork.children(live.pid)
     os.kill(loop, signal.SIGKILL)
     assert attempts.launcher.wait(live, 20)
-    assert failure(attempts).failure is FailureClass.TRANSIENT
+    assert failure(attempts).failure is FailureClass.CRASHED
     assert attempts.channel.kinds()[-1] == "AttemptStopped"
     assert eventually(lambda: sleepers() == [])
 

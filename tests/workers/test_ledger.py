@@ -53,13 +53,13 @@ class Fleet:
     def ledger(self, role: Role) -> RedisLedger:
         return RedisLedger(connect(self._server.address, role.value, self._server.password(role)))
 
-    def start(self, launcher: Launcher, lost_after: float = 30.0) -> None:
+    def start(self, launcher: Launcher, lost_after: float = 30.0, policy: Policy | None = None) -> None:
         self.tasks = AgentTasks(self.ledger(Role.AGENTS), launcher, CLOCK, "here", self._stop.is_set)
         store = ShardStore(
             connect(self._server.address, "supervisor", self._server.password(Role.SUPERVISOR)), SystemIds().hex(6)
         )
         store.open(self.incarnation)
-        supervisor = Supervisor(store, self, CLOCK, SystemDice(), Policy(lost_after=lost_after), Caps())
+        supervisor = Supervisor(store, self, CLOCK, SystemDice(), policy or Policy(lost_after=lost_after), Caps())
         self._run(lambda: supervisor.run(self._stop.is_set))
 
     def wake(self, effect: Effect) -> None:

@@ -46,7 +46,7 @@ def ended(ending: Ending = Ending.EXITED, code: int = 0, out: bytes = b"", err: 
         (RefusedError("no"), FailureClass.AGENT_ERROR),
         (UsageError("what"), FailureClass.CONFIG),
         (OSError(28, "No space left on device"), FailureClass.TRANSIENT),
-        (ZeroDivisionError("oops"), FailureClass.TRANSIENT),
+        (ZeroDivisionError("oops"), FailureClass.CRASHED),
     ],
 )
 def test_each_error_has_its_failure_class(error: Exception, failure: FailureClass) -> None:
@@ -58,7 +58,7 @@ def test_each_error_has_its_failure_class(error: Exception, failure: FailureClas
 
 def test_a_silent_end_is_a_protocol_violation_and_a_death_is_tried_again() -> None:
     assert died(0).failure is FailureClass.PROTOCOL
-    assert died(-9).failure is FailureClass.TRANSIENT
+    assert died(-9).failure is FailureClass.CRASHED
     assert "signal 9" in died(-9).detail
 
 

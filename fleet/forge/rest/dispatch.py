@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from fleet.forge.access import Caller, caller_of, digest, level_of
+from fleet.forge.access import Caller, caller_of, digest, level_of, nobody
 from fleet.forge.errors import ApiError, bad_token, custom, forbidden, no_token, not_found
 from fleet.forge.rest import pulls
 from fleet.forge.rest.call import Answer, Call, Listing
@@ -64,9 +64,11 @@ def token_of(headers: Mapping[str, str]) -> str | None:
     raise bad_token()
 
 
-def caller(tx: Tx, headers: Mapping[str, str]) -> Caller:
-    """Who asks. Raises 401."""
+def caller(tx: Tx, headers: Mapping[str, str], anonymous: bool = False) -> Caller:
+    """Who asks. Raises 401; without a token only unless ``anonymous``."""
     secret = token_of(headers)
+    if secret is None and anonymous:
+        return nobody()
     if secret is None:
         raise no_token()
     found = caller_of(tx.rows, digest(secret))
@@ -84,7 +86,7 @@ def visible_repo(tx: Tx, who: Caller, owner: str, name: str) -> tuple[Repo, int]
     return repo, level
 
 
-def serve(store: ForgeStore, asked: Asked) -> Reply:
+def serve(store: ForgeStore, asked: Asked, anonymous: bool = False) -> Reply:
     """Answers one call. A write is on disk before this returns."""
     known: dict[str, str] = {}
     try:
@@ -98,7 +100,7 @@ def serve(store: ForgeStore, asked: Asked) -> Reply:
             verb, parts = found
         known["verb"] = verb.name
         with store.read() if asked.method == "GET" else store.write() as tx:
-            return _answer(tx, verb, parts, asked, known)
+            return _answer(tx, verb, parts, asked, known, anonymous)
     except ApiError as error:
         return _reply(asked, error.status, error.body(), known)
     except sqlite3.IntegrityError:
@@ -111,8 +113,9 @@ def _authenticated_only(store: ForgeStore, asked: Asked) -> None:
         caller(tx, asked.headers)
 
 
-def _answer(tx: Tx, verb: Verb, parts: dict[str, str], asked: Asked, known: dict[str, str]) -> Reply:
-    who = caller(tx, asked.headers)
+def _answer(tx: Tx, verb: Verb, parts: dict[str, str], asked: Asked, known: dict[str, str], anonymous: bool) -> Reply:
+    # What is nobody's repository is somebody's account: that needs to know whose.
+    who = caller(tx, asked.headers, anonymous and "owner" in parts)
     known["login"] = who.login
     repo, level = None, 0
     if "owner" in parts:

@@ -1,0 +1,105 @@
+"""Reads every ticket's log as it grows, by looking when asked: while nobody looks, it costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from fleet.adapters import keys
+from fleet.adapters.redis_client import FleetRedis, is_connection_error
+from fleet.core.codec import CodecError, decode, decode_event
+from fleet.core.errors import TemporaryError
+from fleet.core.events import Envelope
+from fleet.core.outbox import Outstanding
+from fleet.core.ticket import all_shards
+
+_TOGETHER = 50
+_MOST = 500
+
+
+class Follower:
+    """``client``: of any role; it only reads. Raises TemporaryError while the store is away."""
+
+    def __init__(self, client: FleetRedis) -> None:
+        self._redis = client
+        self._versions: dict[str, bytes] = {}
+        self._cursors: dict[str, str] = {}
+
+    def incarnation(self) -> str:
+        """Empty for a ledger that nobody has opened yet."""
+        raw = self._ask(self._redis.hget, keys.META, "incarnation")
+        return raw.decode() if raw else ""
+
+    def news(self) -> Iterator[Envelope]:
+        """Every event since the last call, once; a ticket's in their order. An unreadable one is left out."""
+        grown = self._grown()
+        names = list(grown)
+        for first in range(0, len(names), _TOGETHER):
+            waiting = names[first : first + _TOGETHER]
+            while waiting:
+                streams = {keys.log(name): self._cursors.get(name, "0") for name in waiting}
+                found = dict(_streams(self._ask(self._redis.xread, streams, count=_MOST)))
+                for name in waiting:
+                    for cursor, raw in found.get(keys.log(name), ()):
+                        self._cursors[name] = cursor
+                        try:
+                            event = decode_event(raw)
+                        except CodecError:
+                            continue
+                        yield event
+                waiting = [name for name in waiting if len(found.get(keys.log(name), ())) >= _MOST]
+        self._versions.update(grown)
+
+    def forget(self) -> None:
+        """From the beginning again: this is another ledger."""
+        self._versions.clear()
+        self._cursors.clear()
+
+    def log(self, ticket: str) -> Sequence[Envelope]:
+        """The whole log of one ticket, without unreadable events."""
+        events = []
+        for _, fields in self._ask(self._redis.xrange, keys.log(ticket)):
+            with suppress(CodecError):
+                events.append(decode_event(fields[b"e"]))
+        return events
+
+    def outbox(self) -> Sequence[Outstanding]:
+        """The orders that stand, of all shards."""
+        pipe = self._redis.pipeline(transaction=False)
+        for shard in all_shards():
+            pipe.hvals(keys.of(shard, "outbox"))
+        return [decode(raw, Outstanding) for rows in self._ask(pipe.execute) for raw in rows]
+
+    def quarantined(self) -> int:
+        """How many refused entries are kept."""
+        pipe = self._redis.pipeline(transaction=False)
+        for shard in all_shards():
+            pipe.xlen(keys.of(shard, "quarantine"))
+        return int(sum(self._ask(pipe.execute)))
+
+    def _grown(self) -> dict[str, bytes]:
+        """Tickets whose view has another version than at the last look, with that version."""
+        pipe = self._redis.pipeline(transaction=False)
+        for shard in all_shards():
+            pipe.hgetall(keys.of(shard, "ver"))
+        return {
+            name.decode(): version
+            for versions in self._ask(pipe.execute)
+            for name, version in versions.items()
+            if self._versions.get(name.decode()) != version
+        }
+
+    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:
+            if is_connection_error(error):
+                raise TemporaryError("The ledger does not answer.", "It is tried again.") from error
+            raise
+
+
+def _streams(found: Any) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """(key, entries) of an XREAD answer, whichever protocol version wrote it."""
+    for name, entries in found.items() if isinstance(found, dict) else found or ():
+        yield name.decode(), [(cursor.decode(), fields[b"e"]) for cursor, fields in entries]

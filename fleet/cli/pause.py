@@ -1,0 +1,109 @@
+"""``fleet pause`` and ``fleet resume``: one ticket, or with --all the whole fleet."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fleet.cli.app import app, put_json, running, say
+from fleet.cli.tickets import Json, await_state, said
+from fleet.core.errors import UsageError
+from fleet.core.events import PauseRequested, ResumeRequested
+from fleet.core.states import Reason, State
+from fleet.core.view import Hold, TicketView
+from fleet.local.client import Client
+
+BY = "cli"
+# Marks the tickets that were stopped together, so that those paused one by one stay paused.
+BY_ALL = "cli --all"
+_AT_WORK = frozenset({State.STARTING, State.RUNNING})
+# The desk asks once a second whether the fleet is paused; what it granted just before shows within two.
+_SURELY_HELD = 3.0
+_PATIENCE = 20.0
+
+Maybe = Annotated[str | None, typer.Argument(help="Ticket id, the beginning of one, or the issue's number.")]
+Everything = Annotated[bool, typer.Option("--all", help="The whole fleet of this home.")]
+
+
+@app.command()
+def pause(name: Maybe = None, everything: Everything = False, as_json: Json = False) -> None:
+    """Stop working on a ticket until `fleet resume`; the attempt under way is not counted.
+
+    With --all nothing new starts, and attempts at work are stopped; gates and publications under way finish.
+    """
+    fleet = running()
+    if _all(name, everything):
+        _pause_all(fleet, as_json)
+        return
+    view = fleet.find(name or "")
+    if not view.state.active:
+        raise UsageError(f"{view.id} is {view.state.value.replace('_', ' ')}.", "There is nothing to pause.")
+    fleet.tell(view, PauseRequested(BY))
+    await_state(fleet, view, State.PARKED)
+    said(as_json, view, "paused")
+
+
+@app.command()
+def resume(name: Maybe = None, everything: Everything = False, as_json: Json = False) -> None:
+    """Go on with a paused ticket; with --all, with the whole fleet and what was stopped with it."""
+    fleet = running()
+    if _all(name, everything):
+        _resume_all(fleet, as_json)
+        return
+    view = fleet.find(name or "")
+    if view.reason is not Reason.PAUSED:
+        raise UsageError(f"{view.id} is not paused.", "Parked for another reason, it wants `fleet retry`.")
+    fleet.tell(view, ResumeRequested(BY))
+    said(as_json, view, "queued again")
+
+
+def _all(name: str | None, everything: bool) -> bool:
+    if everything == (name is not None):
+        raise UsageError("Say which ticket, or --all for the whole fleet.", "Give exactly one of them.")
+    return everything
+
+
+def _pause_all(fleet: Client, as_json: bool) -> None:
+    """The hold is on disk first: what happens to be granted meanwhile is found at work, and stopped, too."""
+    ledger, clock = fleet.ledger(), fleet.wiring.clock
+    if ledger.held() is None:
+        ledger.hold(Hold(BY, clock.now()))
+    told: set[tuple[str, int]] = set()
+    begun = clock.monotonic()
+    while True:
+        at_work = [view for view in ledger.views() if view.state in _AT_WORK]
+        for view in at_work:
+            if (view.id, view.attempt) not in told:
+                told.add((view.id, view.attempt))
+                fleet.tell(view, PauseRequested(BY_ALL))
+        waited = clock.monotonic() - begun
+        if waited > _PATIENCE or (waited > _SURELY_HELD and not at_work):
+            break
+        clock.sleep(0.1)
+    stopped = {name for name, _ in told}
+    if as_json:
+        put_json({"type": "paused", "stopped": sorted(stopped), "still_at_work": sorted(view.id for view in at_work)})
+        return
+    print(f"the whole fleet is paused; {len(stopped)} tickets were stopped. Go on with `fleet resume --all`")
+    if at_work:
+        say(f"{len(at_work)} tickets are still at work: {', '.join(view.id for view in at_work)}")
+
+
+def _resume_all(fleet: Client, as_json: bool) -> None:
+    ledger = fleet.ledger()
+    held = ledger.held()
+    stopped = [view for view in ledger.views() if _stopped_with_all(view)]
+    if held is None and not stopped:
+        raise UsageError("The fleet is not paused.", "Tickets paused one by one want `fleet resume TICKET`.")
+    for view in stopped:
+        fleet.tell(view, ResumeRequested(BY_ALL))
+    ledger.hold(None)
+    if as_json:
+        put_json({"type": "resumed", "tickets": sorted(view.id for view in stopped)})
+    else:
+        print(f"the fleet goes on, with {len(stopped)} tickets that were stopped")
+
+
+def _stopped_with_all(view: TicketView) -> bool:
+    return view.state is State.PARKED and view.reason is Reason.PAUSED and view.detail == f"by {BY_ALL}"
