@@ -179,5 +179,7 @@ def why(view: TicketView, admission: str) -> str:
         case State.PARKED:
             hint = NEXT.get(view.reason.value, "`fleet retry {id}`").format(id=view.id)
             return f"waits for a person ({view.reason.value.replace('_', ' ')}): {view.detail} Next: {hint}"
+        case State.ESCALATED:
+            return f"ended ({view.reason.value.replace('_', ' ')}): {view.detail} Next: `fleet retry {view.id}`"
         case _:
             return f"ended ({view.reason.value.replace('_', ' ')}): {view.detail}"

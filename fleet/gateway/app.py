@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route as Path
 
+from fleet.adapters.redaction import Redactor
 from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.spend import Refusal, Usage
 from fleet.gateway.books import Books, Granted, Refused
@@ -118,7 +119,7 @@ class Gateway:
         if answer.status_code >= 400:
             text = await _rest(answer)
             await settling.done(Usage())
-            return Response(text or b"", answer.status_code, headers)
+            return Response(_scrubbed(text or b"", granted.upstream.key), answer.status_code, headers)
         if call.stream:
             return StreamingResponse(_stream(answer, to.api, settling), answer.status_code, headers)
         return await _whole(answer, to.api, settling, headers)
@@ -231,6 +232,13 @@ async def _bounded(request: Request) -> bytes | None:
             return None
         parts.append(chunk)
     return b"".join(parts)
+
+
+def _scrubbed(text: bytes, key: str) -> bytes:
+    """An error without the key that some servers repeat in it: the attempt and its issue get to read it (I7)."""
+    redactor = Redactor()
+    redactor.register(key)
+    return redactor.clean(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def _key(request: Request) -> str:

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from fleet.adapters.web import serve_unix
 from fleet.core.errors import UsageError
 from fleet.rehearsal import wire
+from fleet.rehearsal.cache import PrefixCache
 from fleet.rehearsal.script import Fault, Script, Turn, is_bundled, parse, played
 
 PREFIX = "rehearsal/"
@@ -42,13 +43,16 @@ def bundled() -> tuple[str, ...]:
 
 
 def create_app() -> Starlette:
-    return Starlette(
+    """Its cache of prefixes is only for counting; which turn it is never depends on it."""
+    app = Starlette(
         routes=[
             Route("/anthropic/v1/messages", _messages, methods=["POST"]),
             Route("/openai/v1/responses", _responses, methods=["POST"]),
             Route("/openai/v1/chat/completions", _chat, methods=["POST"]),
         ]
     )
+    app.state.cache = PrefixCache()
+    return app
 
 
 async def _messages(request: Request) -> Response:
@@ -65,7 +69,7 @@ async def _chat(request: Request) -> Response:
 
 async def _play(request: Request, form: str) -> Response:
     try:
-        heard = wire.hear(await request.body())
+        heard = wire.hear(await request.body(), request.app.state.cache, form)
         script = await asyncio.to_thread(load, heard.model.removeprefix(PREFIX))
     except (ValueError, UsageError) as error:
         kind = "not_found_error" if isinstance(error, UsageError) else "invalid_request_error"

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.rehearsal.cache import BYTES_PER_TOKEN, Counted, PrefixCache
 from fleet.rehearsal.script import Fault, ToolUse, Turn
 
-_BYTES_PER_TOKEN = 4
 _PIECE = 400
 
 
@@ -25,7 +25,7 @@ class Heard:
     turns: int
     said: str
     stream: bool
-    input_tokens: int
+    counted: Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Answer:
     events: tuple[tuple[str, Mapping[str, Any] | str], ...]
 
 
-def hear(body: bytes) -> Heard:
-    """Any of the three formats. Raises ValueError for what is none."""
+def hear(body: bytes, cache: PrefixCache, form: str) -> Heard:
+    """Any of the three formats; ``cache`` counts its tokens. Raises ValueError for what is none."""
     asked = json.loads(body)
     if not isinstance(asked, dict) or "model" not in asked:
         raise ValueError("no request")
@@ -53,7 +53,7 @@ def hear(body: bytes) -> Heard:
             said.append(json.dumps(item, ensure_ascii=False))
         mine_before = mine
     return Heard(
-        str(asked["model"]), turns, "\n".join(said), asked.get("stream") is True, len(body) // _BYTES_PER_TOKEN
+        str(asked["model"]), turns, "\n".join(said), asked.get("stream") is True, cache.count(asked, form == "messages")
     )
 
 
@@ -78,20 +78,15 @@ def _pieces(text: str) -> list[str]:
 
 
 def _tokens(text: str, calls: Sequence[tuple[ToolUse, str]]) -> int:
-    return 1 + (len(text) + sum(len(raw) + 20 for _, raw in calls)) // _BYTES_PER_TOKEN
-
-
-def _cached(heard: Heard) -> int:
-    """From the second turn on nine tenths of the input come from a cache."""
-    return heard.input_tokens * 9 // 10 if heard.turns else 0
+    return 1 + (len(text) + sum(len(raw) + 20 for _, raw in calls)) // BYTES_PER_TOKEN
 
 
 def messages(heard: Heard, turn: Turn, fault: Fault | None) -> Answer:
     """Anthropic's Messages."""
     text, calls = _spoken(turn, fault)
-    cached = _cached(heard)
-    usage = {"input_tokens": heard.input_tokens - cached, "cache_read_input_tokens": cached, "output_tokens": 0}
-    usage["cache_creation_input_tokens"] = 0
+    told = heard.counted
+    usage = {"input_tokens": told.total - told.read - told.written, "cache_read_input_tokens": told.read}
+    usage |= {"cache_creation_input_tokens": told.written, "output_tokens": 0}
     used = _tokens(text, calls)
     stop = "tool_use" if calls else "end_turn"
     start: dict[str, Any] = {
@@ -202,11 +197,11 @@ def responses(heard: Heard, turn: Turn, fault: Fault | None) -> Answer:
 
 def _openai_usage(given: str, made: str, heard: Heard, output: int) -> dict[str, Any]:
     return {
-        f"{given}_tokens": heard.input_tokens,
-        f"{given}_tokens_details": {"cached_tokens": _cached(heard)},
+        f"{given}_tokens": heard.counted.total,
+        f"{given}_tokens_details": {"cached_tokens": heard.counted.read},
         f"{made}_tokens": output,
         f"{made}_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": heard.input_tokens + output,
+        "total_tokens": heard.counted.total + output,
     }
 
 

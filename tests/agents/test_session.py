@@ -138,6 +138,14 @@ def test_a_finish_without_a_change_is_questioned_once(desk: Desk) -> None:
     assert len(desk.of(ModelAsked)) == 3
 
 
+def test_a_change_that_was_committed_counts_as_one(desk: Desk) -> None:
+    made = "git init -q -b main . && git add -A && git -c user.name=a -c user.email=b commit -q -m base"
+    base = shell(f"{made} && git update-ref refs/remotes/origin/main HEAD")
+    commit = shell("git -c user.name=a -c user.email=b commit -q -a -m mine")
+    assert desk.work(base + EDIT + commit + FINISH) is None
+    assert len(desk.of(ModelAsked)) == 4
+
+
 @pytest.mark.invariant("I9")
 def test_file_tools_see_what_the_sandbox_shows_and_nothing_else(desk: Desk) -> None:
     outside = desk.ground.outside / "secret"

@@ -22,6 +22,7 @@ from fleet.core.view import TicketView
 from fleet.gateway.books import Books, Granted, Upstream
 from fleet.gateway.wire import Call
 from tests.gateway.conftest import Place, run
+from tests.support.canary import Scanner, written
 from tests.support.wait import eventually
 
 HELLO = 'title = "x"\n[[turn]]\ntext = "hello"\nrepeat = true\n'
@@ -271,3 +272,25 @@ def test_what_is_no_call_is_refused_before_anything_is_counted(
     answer = http.post(f"http://g{path}", content=body, headers={"x-api-key": place.key(view)})
     assert answer.status_code == status
     assert place.book.ticket(view.id).calls == 0
+
+
+@pytest.mark.invariant("I7")
+@pytest.mark.parametrize("form", ["plain", "base64 at 0", "reversed", "url"])
+def test_a_key_that_a_server_repeats_in_its_error_goes_no_further(place: Place, form: str) -> None:
+    key = "sk-canary-of+a/provider~0123456789"
+
+    async def echo(request: Request) -> Response:
+        given = written(request.headers["x-api-key"])[form].decode()
+        return JSONResponse({"type": "error", "error": {"type": "x", "message": f"invalid key: {given}!"}}, 401)
+
+    run(Starlette(routes=[Route("/v1/messages", echo, methods=["POST"])]), place.folder / "e.sock", place.served)
+    place.upstreams["anthropic"] = Upstream("http://up", key, socket=str(place.folder / "e.sock"), variable="A")
+    view, http = place.at_work(), place.serve()
+    body = json.dumps({"model": "claude-sonnet-5-5", "max_tokens": 5, "messages": []})
+    answer = http.post("http://g/anthropic/v1/messages", content=body, headers={"x-api-key": place.key(view)})
+    assert answer.status_code == 401
+    assert "invalid key" in answer.json()["error"]["message"]
+    scanner = Scanner({"model key": key})
+    scanner.bytes("answer", "body", answer.content)
+    scanner.text("answer", "headers", str(answer.headers.raw))
+    scanner.check("answer")

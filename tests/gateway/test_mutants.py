@@ -70,6 +70,13 @@ MUTANTS = {
         "for name in request.headers",
         calls.test_the_real_key_is_put_in_here_and_nothing_of_the_caller_leaks,
     ),
+    "the real key in an error": Mutant(
+        "fleet.gateway.app:_scrubbed",
+        "redactor.register(key)",
+        "",
+        calls.test_a_key_that_a_server_repeats_in_its_error_goes_no_further,
+        ("plain",),
+    ),
     "a parked provider": Mutant(
         "fleet.gateway.books:Books.grant",
         "if wait > 0:",

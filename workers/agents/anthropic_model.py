@@ -11,7 +11,7 @@ from anthropic.types import MessageParam, TextBlockParam, ToolParam
 
 from workers.agents import prompts
 from workers.agents.conversation import Entry, Reply, Results, Said, Stop
-from workers.agents.model import HOST, error_of
+from workers.agents.model import HOST, error_of, said, unreadable
 from workers.agents.tools import TOOLS, checked
 
 DEFAULT = "claude-sonnet-5-5"
@@ -45,10 +45,10 @@ class AnthropicModel:
                         raw[event.index] = raw.get(event.index, "") + event.delta.partial_json
                 return read(stream.get_final_message(), raw)
         except anthropic.APIStatusError as error:
-            raise error_of(error.status_code, error.response.headers, _message(error)) from error
+            raise error_of(error.status_code, error.response.headers, said(error.body, str(error))) from error
         except (anthropic.APIError, httpx2.HTTPError, ValueError, AssertionError, RuntimeError) as error:
             # A cut stream shows itself in many ways, a JSON error among them.
-            raise error_of(0, {}, f"{type(error).__name__}: {error}") from error
+            raise unreadable(error) from error
 
 
 def messages(entries: Sequence[Entry]) -> list[MessageParam]:
@@ -112,9 +112,3 @@ def _tools() -> list[ToolParam]:
         cast(ToolParam, {"name": tool.name, "description": tool.description, "input_schema": tool.schema})
         for tool in TOOLS
     ]
-
-
-def _message(error: anthropic.APIStatusError) -> str:
-    body = error.body
-    inner = body.get("error") if isinstance(body, dict) else None
-    return str(inner.get("message")) if isinstance(inner, dict) else str(error)

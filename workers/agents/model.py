@@ -120,7 +120,20 @@ def error_of(status: int, headers: Mapping[str, str], message: str) -> ModelErro
         return ModelError(Trouble.END, FailureClass.CONFIG, f"The provider refused the call: {message} {hints[status]}")
     if 400 <= status < 500 and status not in (408, 409):
         return ModelError(Trouble.END, FailureClass.AGENT_ERROR, f"The provider refused the call: {message}")
-    return ModelError(Trouble.AGAIN, FailureClass.TRANSIENT, f"The model did not answer: {message}", _seconds(headers))
+    sentence = f"The model did not answer: {message.rstrip('.')}. If it stays so, check the network and the address."
+    return ModelError(Trouble.AGAIN, FailureClass.TRANSIENT, sentence, _seconds(headers))
+
+
+def said(body: object, otherwise: str) -> str:
+    """The sentence in an error's body, which both vendors shape alike; ``otherwise`` when there is none."""
+    inner = body.get("error", body) if isinstance(body, Mapping) else None
+    message = inner.get("message") if isinstance(inner, Mapping) else None
+    return message if isinstance(message, str) and message else otherwise
+
+
+def unreadable(error: Exception) -> ModelError:
+    """For what came instead of an answer: a stream that was cut, or something that is no answer of a model."""
+    return error_of(0, {}, f"what came is cut off, or no answer of a model ({type(error).__name__}: {error})")
 
 
 def _seconds(headers: Mapping[str, str]) -> float | None:

@@ -10,7 +10,7 @@ import openai
 
 from workers.agents import prompts
 from workers.agents.conversation import Entry, Reply, Results, Said, Stop
-from workers.agents.model import HOST, error_of
+from workers.agents.model import HOST, error_of, said, unreadable
 from workers.agents.tools import TOOLS, checked
 
 DEFAULT = "gpt-6.1-terra"
@@ -78,14 +78,14 @@ def _guarded(call: Callable[[openai.OpenAI], Reply], client: httpx2.Client, key:
     try:
         return call(sdk)
     except openai.APIStatusError as error:
-        raise error_of(error.status_code, error.response.headers, error.message) from error
+        raise error_of(error.status_code, error.response.headers, said(error.body, error.message)) from error
     except openai.LengthFinishReasonError as error:
         return Reply("", (), Stop.LENGTH, _native_chat(error.completion.choices[0].message.content or "", ()))
     except openai.ContentFilterFinishReasonError:
         return Reply("", (), Stop.REFUSED, _native_chat("", ()))
     except (openai.OpenAIError, httpx2.HTTPError, ValueError, AssertionError, RuntimeError, IndexError) as error:
         # A cut stream shows itself in many ways, a JSON error among them.
-        raise error_of(0, {}, f"{type(error).__name__}: {error}") from error
+        raise unreadable(error) from error
 
 
 # --- Responses -------------------------------------------------------------------------------------------------------

@@ -54,10 +54,11 @@ class _State:
 
 
 class ModelAgent:
-    """Implements ``workers.agents.base.Agent`` for any ``Model``."""
+    """Implements ``workers.agents.base.Agent`` for any ``Model``. Above ``most_chars`` old results are shortened."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, most_chars: int = MOST_CHARS) -> None:
         self._model = model
+        self._most_chars = most_chars
         self._job: Job | None = None
         self._state = _State()
 
@@ -70,7 +71,7 @@ class ModelAgent:
         job = self._job
         if job is None:
             raise InternalError("The agent was not started.")
-        work = _Work(self._model, job, self._state)
+        work = _Work(self._model, job, self._state, self._most_chars)
         while self._state.outcome is None and not self._state.stopped:
             done = yield from work.turn()
             if done:
@@ -95,8 +96,9 @@ class ModelAgent:
 class _Work:
     """The turns of one job."""
 
-    def __init__(self, model: Model, job: Job, state: _State) -> None:
+    def __init__(self, model: Model, job: Job, state: _State, most_chars: int) -> None:
         self._model = model
+        self._most_chars = most_chars
         self._job = job
         self._state = state
         self._access = Access(job.gateway, job.key)
@@ -106,7 +108,7 @@ class _Work:
         """One call of the model and what follows from it. Returns True when the agent says that it is done."""
         state = self._state
         self._hear()
-        state.entries[:] = compact(state.entries, MOST_CHARS)
+        state.entries[:] = compact(state.entries, self._most_chars)
         reply = yield from self._ask()
         if reply is None:
             return False

@@ -130,8 +130,14 @@ class Bench:
 
     def changed(self) -> bool:
         """Whether the working copy differs from base, as its own git says; unknown counts as yes."""
-        result = self._job.sandbox.run(self._command(("git", "status", "--porcelain"), _FILE_S))
-        return not result.ok or bool(result.stdout.strip())
+        status = self._git("status", "--porcelain")
+        if not status.ok or status.stdout.strip():
+            return True
+        # What the agent committed is clean, too; the workspace knows base by this name.
+        return self._git("diff", "--quiet", f"refs/remotes/origin/{self._job.ticket.base}", "HEAD").exit_code == 1
+
+    def _git(self, *words: str) -> SandboxResult:
+        return self._job.sandbox.run(self._command(("git", *words), _FILE_S))
 
     def _spec(self, call: Call) -> SandboxSpec:
         match call.tool:
