@@ -12,6 +12,7 @@ import typer
 
 from fleet.cli.app import OK, app, client, open_home, put_json, safe, say
 from fleet.cli.watching import checked, said, stop_watching
+from fleet.cli.wording import limits_words
 from fleet.core.errors import UsageError
 from fleet.core.settings import Settings
 from fleet.core.states import State
@@ -57,7 +58,7 @@ def up(
         print(f"flower  {link}")
     for line in said(fleet, watched):
         print(line)
-    _limits(fleet)
+    print(f"limits  {limits_words(fleet.settings)}")
 
 
 @app.command()
@@ -76,16 +77,6 @@ def webhook(as_json: Json = False) -> None:
     print("content   application/json")
     print("events    Issues, Pull requests")
     print(f"secret    {key}")
-
-
-def _limits(fleet: Client) -> None:
-    """The defaults that bound what a run may cost, said before anything is spent."""
-    limits, caps = fleet.settings.limits, fleet.settings.caps
-    print(
-        f"limits  ${limits.usd:g}, {limits.model_calls} model calls, {limits.attempt_seconds / 60:g} min an attempt, "
-        f"{limits.attempts} attempts a ticket; {caps.tickets} tickets at once, {caps.per_repo} per repository, "
-        f"{caps.open_pull_requests} open pull requests per repository"
-    )
 
 
 @app.command()

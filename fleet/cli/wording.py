@@ -29,6 +29,7 @@ from fleet.core.events import (
     Withdrawn,
     WorkspaceReady,
 )
+from fleet.core.settings import Settings
 from fleet.core.states import State
 from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
@@ -111,6 +112,16 @@ def _of_models(event: Envelope) -> str:
             tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
             return f"turn {turn} of {model}: {tokens}, ${cost.usd:.4f}"
     return ""
+
+
+def limits_words(settings: Settings) -> str:
+    """What bounds a run, said before anything is spent."""
+    limits, caps = settings.limits, settings.caps
+    return (
+        f"${limits.usd:g}, {limits.model_calls} model calls, {limits.attempt_seconds / 60:g} min an attempt, "
+        f"{limits.attempts} attempts a ticket; ${settings.budget.day_usd:g} a day; {caps.tickets} tickets at once, "
+        f"{caps.per_repo} per repository, {caps.open_pull_requests} open pull requests per repository"
+    )
 
 
 def hidden_words(ticket: Ticket) -> str:
