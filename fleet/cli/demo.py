@@ -36,11 +36,11 @@ def demo(
     """Send six tickets through a fleet of its own, without an account. Exit code 0: all ended as promised."""
     from fleet.demo import stage as staging  # noqa: PLC0415 - other commands need none of this
 
-    home = staging.demo_home(environment())
+    home = staging.demo_home(environment(), live)
     parts = _parts(live)
     tell = (lambda _: None) if as_json else say
     fleet = staging.fresh(home, tell)
-    play = staging.Stage(fleet, parts)
+    play = staging.Stage(fleet, parts, staging.LIVE_LONGEST_S if live else staging.LONGEST_S)
     try:
         play.open()
         _follow(play, as_json)

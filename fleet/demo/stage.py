@@ -41,17 +41,21 @@ SETTINGS = {
     "FLEET_AGENTS_DEFAULT": "rehearsal:demo-clean",
 }
 LONGEST_S = 300.0
+LIVE_LONGEST_S = 5400.0  # three attempts of half an hour
 _POLL_S = 0.2
 _OURS = "FLEET_SUPERVISION_", "FLEET_CAPS_", "FLEET_WORKERS_", "FLEET_AGENTS_", "FLEET_LIMITS_", "FLEET_REDIS_URL"
 _GIT = ("git", "-c", "user.name=Demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgSign=false")
 _GIT_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
 
 
-def demo_home(env: Mapping[str, str]) -> Home:
-    """Below the person's own home, so that neither sees the other's tickets."""
+def demo_home(env: Mapping[str, str], live: bool = False) -> Home:
+    """Below the person's own home, so that neither sees the other's tickets.
+
+    ``live``: a real model may think for minutes, so it gets the patience of every day.
+    """
     own = Home(env)
     kept = {name: value for name, value in env.items() if not name.startswith(_OURS)}
-    return Home({**kept, **SETTINGS, "FLEET_HOME": str(own.layout.home / "demo")})
+    return Home({**kept, **({} if live else SETTINGS), "FLEET_HOME": str(own.layout.home / "demo")})
 
 
 def fresh(home: Home, say: Callable[[str], None]) -> Client:
@@ -103,8 +107,9 @@ class Actor:
 class Stage:
     """``agents`` replaces the scripted ones, for a demo with a real model."""
 
-    def __init__(self, client: Client, parts: tuple[Part, ...] = CAST) -> None:
+    def __init__(self, client: Client, parts: tuple[Part, ...] = CAST, longest: float = LONGEST_S) -> None:
         self._client = client
+        self._longest = longest
         self._launcher = LocalLauncher(client.home.layout, client.wiring.clock)
         self.folder = client.home.layout.home / "project" / "tally"
         self._parts = parts
@@ -126,10 +131,10 @@ class Stage:
     def play(self) -> Iterator[tuple[Actor, Envelope | None]]:
         """What happens, until every ticket rests; None for a moment in which nothing did. Raises TemporaryError."""
         clock, ledger = self._client.wiring.clock, self._client.ledger()
-        until = clock.monotonic() + LONGEST_S
+        until = clock.monotonic() + self._longest
         while not all(role.rests for role in self.roles):
             if clock.monotonic() > until:
-                raise TemporaryError(f"The demo did not end within {LONGEST_S:.0f} s.", "See `fleet doctor`.")
+                raise TemporaryError(f"The demo did not end within {self._longest:.0f} s.", "See `fleet doctor`.")
             for role in self.roles:
                 for cursor, event in ledger.log(role.ticket, role.cursor):
                     role.cursor = cursor

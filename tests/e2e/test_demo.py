@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from fleet.demo.cast import CAST
+from fleet.rehearsal.server import create_app
 from tests.e2e.kit import Fleet, environment, fleet_home
+from tests.support.provider import provider
 
 
 @pytest.mark.invariant("I8")
@@ -36,3 +39,37 @@ def test_a_live_demo_needs_a_key(tmp_path: Path) -> None:
         done = fleet("demo", "--live", env={"ANTHROPIC_API_KEY": "", "OPENAI_API_KEY": ""})
         assert done.code == 2
         assert "ANTHROPIC_API_KEY or OPENAI_API_KEY" in done.err
+
+
+def test_a_live_demo_asks_the_real_provider_with_the_real_key() -> None:
+    """The provider is stood in for on its own protocol: it answers what the script of this ticket says."""
+    inner = create_app()
+
+    async def live(scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if message["type"] != "http.request" or not message.get("more_body"):
+                break
+        told = [json.dumps({**json.loads(body), "model": "rehearsal/demo-clean"}).encode()]
+
+        async def scripted() -> Message:
+            return {"type": "http.request", "body": told.pop(), "more_body": False} if told else await receive()
+
+        await inner(scope, scripted, send)
+
+    with provider(live) as real, fleet_home() as fleet:
+        key = "sk-ant-only-for-this-test"
+        env = {"ANTHROPIC_API_KEY": key, "ANTHROPIC_BASE_URL": f"{real.url}/anthropic", "OPENAI_API_KEY": ""}
+        inside = Fleet(fleet.home / "demo", environment(fleet.home / "demo"))
+        try:
+            done = fleet("demo", "--live", "--json", timeout=180, env=env)
+        finally:
+            assert inside.stop() == {}
+            inside.remove()
+        assert done.code == 0, done.err + done.out[-2000:]
+        (only,) = done.rows[-1]["tickets"]
+        assert only["kept"] is True and only["state"] == "in_review" and only["cost"]["usd"] > 0
+        calls = [one for one in real.asked if one.path.endswith("/messages")]
+        assert len(calls) >= 3 and {one.headers["x-api-key"] for one in calls} == {key}
