@@ -9,6 +9,7 @@ from typing import assert_never
 from fleet.core.errors import InternalError
 from fleet.core.events import (
     AgentStarted,
+    ApprovalGiven,
     AttemptFailed,
     AttemptStarted,
     AttemptStopped,
@@ -84,7 +85,9 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return _moved(view, changed, event.at)
         case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted() | StatusPosted():
             return _note(view, event)
-        case RetryRequested() | SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested() | Nudged():
+        case RetryRequested() | SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested():
+            return _people(view, event)
+        case ApprovalGiven() | Nudged():
             return _people(view, event)
         case CancelRequested(by=by, why=why):
             if view.state.terminal:
@@ -102,9 +105,8 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return replace(view, withdraw=number)
         case Withdrawn(number=number):
             return replace(view, activity=f"pull request #{number} closed")
-        case Published() as pr:
-            pull = PullRequest(pr.number, pr.url, pr.head, pr.base_sha, pr.local_ref)
-            return replace(view, pull_request=pull)
+        case Published(number=number, url=url, head=head, base_sha=base, local_ref=ref):
+            return replace(view, pull_request=PullRequest(number, url, head, base, ref))
         case PublishFailed() as failed:
             return replace(view, news=replace(news, publish_failed=failed))
         case (
@@ -140,6 +142,8 @@ def _people(view: TicketView, event: Envelope) -> TicketView:
             return replace(view, news=replace(news, pause_by=by))
         case ResumeRequested(by=by):
             return replace(view, news=replace(news, resume_by=by))
+        case ApprovalGiven(by=by, head=head):
+            return replace(view, news=replace(news, approved=head, approved_by=by))
         case Nudged(rung=rung, cause=cause):
             watch = replace(view.watch, rung=view.watch.rung + 1)
             return replace(view, watch=watch, activity=f"{rung.value} because of {cause}")

@@ -1,5 +1,6 @@
 """All commands in one place: importing a module registers its commands."""
 
+import fleet.cli.approve
 import fleet.cli.bench
 import fleet.cli.demo
 import fleet.cli.home_commands

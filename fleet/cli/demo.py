@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from fleet.core.errors import UsageError
 from fleet.core.events import Envelope, GateFinished, Nudged, Published, StateChanged
 
 if TYPE_CHECKING:
+    from fleet.cli.board import Board
     from fleet.demo.cast import Part
     from fleet.demo.stage import Actor, Stage
     from fleet.local.client import Client
@@ -76,14 +78,27 @@ def _parts(live: bool) -> tuple[Part, ...]:
 def _follow(play: Stage, as_json: bool) -> None:
     names = {actor.ticket: actor.part.name for actor in play.roles}
     first: float | None = None
-    for actor, event in play.play():
-        if event is None:
-            continue
-        first = event.at if first is None else first
-        if as_json:
-            put_json({"type": "event", "at": event.at, "kind": event.kind, "ticket": event.ticket})
-        elif line := _line(event):
-            print(f"{event.at - first:6.1f}s  {names[actor.ticket]:<10} {safe(line)}", flush=True)
+    with _board(play, as_json) as board:
+        for actor, event in play.play():
+            if event is None:
+                continue
+            first = event.at if first is None else first
+            name, at, line = names[actor.ticket], event.at - first, _line(event)
+            if board is not None:
+                board.event(name, event, at, line)
+            elif as_json:
+                put_json({"type": "event", "at": event.at, "kind": event.kind, "ticket": event.ticket})
+            elif line:
+                print(f"{at:6.1f}s  {name:<10} {safe(line)}", flush=True)
+
+
+def _board(play: Stage, as_json: bool) -> AbstractContextManager[Board | None]:
+    """A live table where somebody looks; lines where they are kept."""
+    if as_json or not sys.stdout.isatty():
+        return nullcontext()
+    from fleet.cli.board import Board  # noqa: PLC0415 - its library takes a tenth of a second
+
+    return Board([actor.part.name for actor in play.roles])
 
 
 def _line(event: Envelope) -> str:
@@ -110,7 +125,10 @@ def _summary(fleet: Client, play: Stage) -> None:
     print(
         '  bin/fleet run --repo PATH --title "Remove unused imports" --agent "command:ruff check --fix --select F401 ."'
     )
-    print("  ANTHROPIC_API_KEY=… bin/fleet run --repo PATH --issue FILE --agent anthropic\n")
+    print("  ANTHROPIC_API_KEY=… bin/fleet run PATH --issue FILE --agent anthropic")
+    print(
+        "  GITHUB_TOKEN=… ANTHROPIC_API_KEY=… bin/fleet run https://github.com/OWNER/NAME/issues/N --agent anthropic\n"
+    )
     print(f"The demo's own home: FLEET_HOME={fleet.home.layout.home} bin/fleet ls | show TICKET | down")
 
 

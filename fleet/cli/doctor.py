@@ -103,9 +103,17 @@ def _tools(home: Home) -> Check:
 def _models(home: Home) -> list[Check]:
     """Whether each provider's key is known, never what it is. None is needed to run commands or the rehearsal."""
     known = keys.named(home)
+    github = (
+        Check("github", "ok", "a token is known; what it may do is asked when a repository is named")
+        if keys.github(home, "write") or any(home.env.get(name) for name in keys.GITHUB_TOKENS)
+        else Check("github", "note", "no token: pull requests stay on the local forge", "export GITHUB_TOKEN=…")
+    )
     return [
-        Check("model", "ok", f"{provider}: {variable} is set")
-        if variable in known
-        else Check("model", "note", f"{provider}: no key", f"export {variable}=… before the next fleet command")
-        for provider, (variable, _, _) in keys.PROVIDERS.items()
+        github,
+        *(
+            Check("model", "ok", f"{provider}: {variable} is set")
+            if variable in known
+            else Check("model", "note", f"{provider}: no key", f"export {variable}=… before the next fleet command")
+            for provider, (variable, _, _) in keys.PROVIDERS.items()
+        ),
     ]

@@ -12,10 +12,11 @@ import typer
 
 from fleet.cli.app import OK, app, client, open_home, put_json, safe, say
 from fleet.cli.watching import checked, said, stop_watching
+from fleet.cli.wording import limits_words
 from fleet.core.errors import UsageError
 from fleet.core.settings import Settings
 from fleet.core.states import State
-from fleet.intake.endpoint import PATH
+from fleet.intake.watched import WEBHOOK_PATH
 from fleet.local import keys, watches
 from fleet.local.client import Client
 from fleet.local.home import HostState, version
@@ -57,7 +58,7 @@ def up(
         print(f"flower  {link}")
     for line in said(fleet, watched):
         print(line)
-    _limits(fleet)
+    print(f"limits  {limits_words(fleet.settings)}")
 
 
 @app.command()
@@ -67,25 +68,15 @@ def webhook(as_json: Json = False) -> None:
     fleet.home.make()
     port, key = fleet.settings.intake.webhook_port, watches.secret(fleet.home, fleet.wiring.ids)
     if as_json:
-        put_json({"type": "webhook", "port": port, "path": PATH, "secret": key})
+        put_json({"type": "webhook", "port": port, "path": WEBHOOK_PATH, "secret": key})
         return
     if port:
-        print(f"address   http://127.0.0.1:{port}{PATH}, through a tunnel or proxy of yours")
+        print(f"address   http://127.0.0.1:{port}{WEBHOOK_PATH}, through a tunnel or proxy of yours")
     else:
         print("address   none: set intake.webhook_port (or FLEET_INTAKE_WEBHOOK_PORT), then restart the fleet")
     print("content   application/json")
     print("events    Issues, Pull requests")
     print(f"secret    {key}")
-
-
-def _limits(fleet: Client) -> None:
-    """The defaults that bound what a run may cost, said before anything is spent."""
-    limits, caps = fleet.settings.limits, fleet.settings.caps
-    print(
-        f"limits  ${limits.usd:g}, {limits.model_calls} model calls, {limits.attempt_seconds / 60:g} min an attempt, "
-        f"{limits.attempts} attempts a ticket; {caps.tickets} tickets at once, {caps.per_repo} per repository, "
-        f"{caps.open_pull_requests} open pull requests per repository"
-    )
 
 
 @app.command()

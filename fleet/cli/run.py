@@ -11,7 +11,7 @@ import typer
 from fleet.cli.app import INTERRUPTED, app, client, put_json, say
 from fleet.cli.live import Printer, keep_serving
 from fleet.cli.target import agent_of, at_github, issue_text, one_of, source, submit, submit_issue
-from fleet.cli.wording import at_rest, exit_code, result
+from fleet.cli.wording import at_rest, exit_code, limits_words, result
 from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.view import TicketView
 from fleet.intake.service import Accepted
@@ -56,6 +56,8 @@ def run(
     text = None if named is not None and named[1] else issue_text(issue, title)
     agent = agent_of(fleet, agent)
     backend_for(agent)
+    if not agent.startswith("command:") and not as_json:
+        say(f"limits: {limits_words(fleet.settings)}")
     ours = not fleet.home.host_runs()
     if named is not None and named[1]:
         if title is not None:

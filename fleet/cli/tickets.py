@@ -74,7 +74,7 @@ def show(
     printer = Printer(as_json)
     if not as_json:
         _head(view, ledger.why(view.id), fleet.page(view.pull_request.url) if view.pull_request else "")
-        _change(fleet, view)
+        change_of(fleet, view)
     log = whole_log(ledger, view.id)
     told, artifacts = story(log), fleet.wiring.artifacts
     if not as_json:
@@ -190,7 +190,7 @@ def _head(view: TicketView, admission: str, link: str) -> None:
     print()
 
 
-def _change(fleet: Client, view: TicketView) -> None:
+def change_of(fleet: Client, view: TicketView) -> None:
     """The gated commit, file by file."""
     if not view.head:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fleet.core.errors import UsageError
-from fleet.intake.labels import Watched
+from fleet.intake.watched import Watched
 from fleet.local import keys, watches
 from fleet.local.client import Client
 from fleet.local.forges import is_local

@@ -29,6 +29,7 @@ from fleet.core.events import (
     Withdrawn,
     WorkspaceReady,
 )
+from fleet.core.settings import Settings
 from fleet.core.states import State
 from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
@@ -37,7 +38,7 @@ EXIT = {State.IN_REVIEW: 0, State.MERGED: 0, State.CLOSED: 0, State.PARKED: 4}
 NEXT = {
     "no_sandbox": "mend it as said above, then `fleet retry {id}`",
     "no_gates": "add a gate to .fleet.toml or tests to the repository, then `fleet retry {id}`",
-    "approval": "make that part yourself on the base branch, then `fleet retry {id}`; or `fleet cancel {id}`",
+    "approval": "look at it and allow it with `fleet approve {id}`, or `fleet cancel {id}`",
     "paused": "`fleet resume {id}`",
     "needs_input": "answer, then `fleet retry {id}`",
     "budget": "raise the limit, then `fleet retry {id}`",
@@ -111,6 +112,16 @@ def _of_models(event: Envelope) -> str:
             tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
             return f"turn {turn} of {model}: {tokens}, ${cost.usd:.4f}"
     return ""
+
+
+def limits_words(settings: Settings) -> str:
+    """What bounds a run, said before anything is spent."""
+    limits, caps = settings.limits, settings.caps
+    return (
+        f"${limits.usd:g}, {limits.model_calls} model calls, {limits.attempt_seconds / 60:g} min an attempt, "
+        f"{limits.attempts} attempts a ticket; ${settings.budget.day_usd:g} a day; {caps.tickets} tickets at once, "
+        f"{caps.per_repo} per repository, {caps.open_pull_requests} open pull requests per repository"
+    )
 
 
 def hidden_words(ticket: Ticket) -> str:

@@ -101,6 +101,14 @@ class ResumeRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalGiven:
+    """A person allowed what policy asks about in exactly ``head``. The record counts, not this word (``Approval``)."""
+
+    by: str
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
 class PullRequestClosed:
     merged: bool
     by: str = ""
@@ -278,6 +286,7 @@ EventData = (
     | SteerRequested
     | PauseRequested
     | ResumeRequested
+    | ApprovalGiven
     | PullRequestClosed
     | SlotGranted
     | Heartbeat
@@ -313,7 +322,9 @@ EventData = (
 
 KINDS: dict[Source, frozenset[type]] = {
     Source.INTAKE: frozenset({TicketAccepted, PullRequestClosed, CancelRequested}),
-    Source.PEOPLE: frozenset({CancelRequested, RetryRequested, SteerRequested, PauseRequested, ResumeRequested}),
+    Source.PEOPLE: frozenset(
+        {CancelRequested, RetryRequested, SteerRequested, PauseRequested, ResumeRequested, ApprovalGiven}
+    ),
     Source.ADMISSION: frozenset({SlotGranted}),
     Source.ATTEMPTS: frozenset(
         {

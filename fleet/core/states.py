@@ -56,6 +56,7 @@ class Reason(Enum):
     RETRY_DUE = "retry_due"
     RETRY_ASKED = "retry_asked"
     RESUMED = "resumed"
+    APPROVED = "approved"
     LOST = "lost"
     STALLED = "stalled"
     PROVIDER_LIMIT = "provider_limit"
@@ -163,6 +164,7 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
     },
     State.PARKED: {
         State.QUEUED: frozenset({Reason.RETRY_ASKED, Reason.RESUMED}),
+        State.GATING: frozenset({Reason.APPROVED}),
         State.CANCELLED: _CANCEL,
     },
     # A person may ask for another try of a ticket that ended without a pull request; it keeps its counters.

@@ -57,6 +57,8 @@ class News:
     retry_by: str = ""
     pause_by: str = ""
     resume_by: str = ""
+    approved: str = ""
+    approved_by: str = ""
     granted: int = 0
 
 

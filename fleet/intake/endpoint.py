@@ -13,9 +13,9 @@ from starlette.routing import Route
 
 from fleet.adapters.telemetry import log
 from fleet.core.errors import FleetError, TemporaryError, UsageError
+from fleet.intake.watched import WEBHOOK_PATH
 from fleet.intake.webhook import Told, read, signed
 
-PATH = "/webhook"
 MOST_BYTES = 1 << 20
 _RETRY_S = "60"
 
@@ -56,7 +56,7 @@ def create_app(secret: str, act: Callable[[Told], Answer]) -> Starlette:
             return _says(503 if isinstance(error, TemporaryError) else 500, str(error), {"retry-after": _RETRY_S})
         return JSONResponse(answer.said, answer.status)
 
-    return Starlette(routes=[Route(PATH, webhook, methods=["POST"])])
+    return Starlette(routes=[Route(WEBHOOK_PATH, webhook, methods=["POST"])])
 
 
 async def _body(request: Request) -> bytes | None:

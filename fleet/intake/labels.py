@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fleet.adapters.telemetry import log
+from fleet.adapters.telemetry import about_ticket, log
 from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, Envelope, EventData, PullRequestClosed, Source
 from fleet.core.forge import ForgeClient, Issue, LabelEvent, Page, Permission
@@ -21,15 +21,7 @@ from fleet.core.view import TicketView
 from fleet.intake.decide import Request
 from fleet.intake.service import Accepted, IntakeService
 from fleet.intake.text import clean
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """Issues of ``repo`` that carry ``label`` become tickets of ``agent`` (empty: nobody is named yet)."""
-
-    repo: str
-    label: str
-    agent: str
+from fleet.intake.watched import Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +113,14 @@ class LabelIntake:
         except UsageError as error:
             return self._ignored(watched, number, str(error))
         if accepted.new:
-            self._log.info(
-                "ticket accepted",
-                ticket=accepted.ticket.id,
-                issue=accepted.ticket.issue,
-                by=act.login,
-                hidden_characters=text.hidden,
-                hidden_comments=text.comments,
-            )
+            with about_ticket(accepted.ticket, 0, self._ledger.incarnation):
+                self._log.info(
+                    "ticket accepted",
+                    issue=accepted.ticket.issue,
+                    by=act.login,
+                    hidden_characters=text.hidden,
+                    hidden_comments=text.comments,
+                )
         return accepted
 
     def stop(self, view: TicketView, page: Page, by: str) -> bool:

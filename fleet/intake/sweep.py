@@ -16,7 +16,8 @@ from fleet.core.ports import Clock, Ledger
 from fleet.core.states import State
 from fleet.core.view import TicketView
 from fleet.intake.endpoint import Answer
-from fleet.intake.labels import Ignored, LabelIntake, Watched
+from fleet.intake.labels import Ignored, LabelIntake
+from fleet.intake.watched import Watched
 from fleet.intake.webhook import PullTold, Told
 
 EVERY = 15.0

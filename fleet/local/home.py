@@ -89,6 +89,11 @@ class Home:
         return self.env.get("FLEET_BROKER_URL", "")
 
     @property
+    def person(self) -> str:
+        """Who gives a command, as the system knows them."""
+        return self.env.get("SUDO_USER") or self.env.get("USER") or self.env.get("LOGNAME") or f"uid {self.uid}"
+
+    @property
     def tools(self) -> Path:
         """The locked tools environment that bin/fleet made; its digest changes with requirements/tools.txt."""
         return Path(self.env.get("FLEET_TOOLS", ""))

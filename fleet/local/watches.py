@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from fleet.core.ports import Ids
 from fleet.core.settings import Settings
-from fleet.intake.labels import Watched
+from fleet.intake.watched import Watched
 from fleet.local.home import Home, write_private
 
 FILE = "watches.json"

@@ -20,8 +20,8 @@ from fleet.adapters.redis_client import FleetRedis, connect
 from fleet.core.codec import encode
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.errors import ParkError, TemporaryError
-from fleet.core.events import AttemptStopped, CancelRequested, ChangeReady, StateChanged
-from fleet.core.gates import GatePass, make_pass
+from fleet.core.events import ApprovalGiven, AttemptStopped, CancelRequested, ChangeReady, Source, StateChanged
+from fleet.core.gates import Approval, GateKind, GatePass, make_pass
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
@@ -29,6 +29,7 @@ from supervisor.service import Supervisor
 from tests.gates import world as gates
 from tests.gates.test_runs import BROKEN, CODE, REPO
 from tests.supervisor.world import World as Fleet
+from tests.support.mutants import Mutant
 from tests.support.tickets import ticket
 
 pytestmark = [pytest.mark.needs("bwrap")]
@@ -251,3 +252,82 @@ def test_a_bundle_that_is_not_the_change_that_was_announced_is_not_gated(stage: 
     stage.run(order)
     assert stage.world.environment.asked == 0
     assert stage.seen().state is State.GATING and "announced" in stage.seen().detail
+
+
+# --- what a person allows ------------------------------------------------------------------------------------------
+GUARDED = {"conftest.py": "# mine\n"}
+
+
+def approve(stage: Stage, head: str, by: str = "ann", told: str = "") -> None:
+    """As `fleet approve` does: the record, then the word."""
+    people = stage.fleet.ledgers["people"]
+    people.put_approval(Approval(stage.ticket.id, 1, head, by, 5.0))
+    stage.fleet.players.say("people", Source.PEOPLE, stage.ticket.id, 0, ApprovalGiven(by, told or head))
+
+
+@pytest.mark.invariant("I12")
+def test_what_policy_asks_about_waits_for_a_person_and_then_passes_by_name(stage: Stage) -> None:
+    order = stage.hand_over({"calc.py": "# sums\n" + CODE, **GUARDED})
+    stage.run(order)
+    view = stage.seen()
+    assert (view.state, view.reason) == (State.PARKED, Reason.APPROVAL)
+    assert not isinstance(pass_of(stage, order, view.head), GatePass)
+    approve(stage, view.head)
+    view = stage.seen()
+    assert (view.state, view.reason, view.detail) == (State.GATING, Reason.APPROVED, "by ann")
+    again = stage.fleet.ordered(stage.ticket, EffectKind.RUN_GATES)[-1]
+    assert again.round == order.round + 1
+    stage.run(again)
+    view = stage.seen()
+    assert (view.state, view.reason) == (State.PUBLISHING, Reason.GATES_PASSED), view.detail
+    ledger = stage.fleet.ledgers["publisher"]
+    plan, records = ledger.gate_plan(view.id, 1, view.head), ledger.gate_records(view.id, 1, view.head)
+    policy = next(record for record in records if record.kind is GateKind.POLICY)
+    assert policy.allowed_by == "ann" and policy.summary.startswith("allowed by ann; ") and "conftest" in policy.summary
+    # The pass stands on the person's record, and on nothing that the gates say about it.
+    assert isinstance(make_pass(plan, records, view.head, ledger.approvals(view.id)), GatePass)
+    assert not isinstance(make_pass(plan, records, view.head), GatePass)
+
+
+@pytest.mark.invariant("I12")
+def test_an_approval_of_another_commit_allows_nothing(stage: Stage) -> None:
+    order = stage.hand_over({"calc.py": "# sums\n" + CODE, **GUARDED})
+    stage.run(order)
+    head = stage.seen().head
+    approve(stage, "f" * 40)
+    assert stage.seen().state is State.PARKED, "another commit was meant"
+    # Even when the word names this commit: the gates go by the record.
+    stage.fleet.players.say("people", Source.PEOPLE, stage.ticket.id, 0, ApprovalGiven("ann", head))
+    assert stage.seen().state is State.GATING
+    stage.run(stage.fleet.ordered(stage.ticket, EffectKind.RUN_GATES)[-1])
+    view = stage.seen()
+    assert (view.state, view.reason) == (State.PARKED, Reason.APPROVAL)
+
+
+@pytest.mark.invariant("I12")
+def test_what_policy_refuses_nobody_can_allow(stage: Stage) -> None:
+    order = stage.hand_over({"calc.py": "# \u202esums\n" + CODE, **GUARDED})
+    stage.fleet.ledgers["people"].put_approval(Approval(stage.ticket.id, 1, stage_head(stage), "ann", 5.0))
+    stage.run(order)
+    assert stage.seen().reason is not Reason.APPROVAL and stage.seen().state is not State.PUBLISHING
+
+
+def stage_head(stage: Stage) -> str:
+    """What H will be: approving beforehand is the worst case."""
+    from ci_gates.head import build_head
+
+    view = stage.seen()
+    assert view.change is not None
+    return build_head(stage.world.store, stage.ticket, view.change.commit, stage.base).sha
+
+
+@pytest.mark.invariant("I12")
+def test_mutant_that_allows_any_commit_is_noticed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    Mutant("ci_gates.tasks:GateTasks._gate", "(one.attempt, one.head) == (view.attempt, head.sha)", "True").install(
+        monkeypatch
+    )
+    Mutant("ci_gates.runner:GateRunner.run", "job.approval.head == job.head and", "").install(monkeypatch)
+    order = stage.hand_over({"calc.py": "# sums\n" + CODE, **GUARDED})
+    stage.fleet.ledgers["people"].put_approval(Approval(stage.ticket.id, 1, "f" * 40, "ann", 5.0))
+    stage.run(order)
+    assert stage.seen().reason is not Reason.APPROVAL

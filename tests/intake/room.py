@@ -19,8 +19,9 @@ from fleet.core.ticket import Ticket, TicketLimits, all_shards, shard_of
 from fleet.core.view import PullRequest, TicketView
 from fleet.forge import issues
 from fleet.forge.store import Repo, Tx
-from fleet.intake.labels import LabelIntake, Watched
+from fleet.intake.labels import LabelIntake
 from fleet.intake.sweep import Sweep
+from fleet.intake.watched import Watched
 from tests.publisher.world import REPO, World
 from tests.support.clock import VirtualClock
 

@@ -14,7 +14,8 @@ from fleet.core.errors import TemporaryError
 from fleet.core.events import CancelRequested, PullRequestClosed, TicketAccepted
 from fleet.core.labels import QUEUED
 from fleet.core.states import State
-from fleet.intake.labels import Ignored, Watched
+from fleet.intake.labels import Ignored
+from fleet.intake.watched import Watched
 from fleet.intake.webhook import IssueTold, PullTold
 from tests.intake.room import WATCHED, Room
 from tests.publisher.conftest import world  # noqa: F401

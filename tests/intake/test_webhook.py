@@ -18,7 +18,8 @@ import pytest
 from fleet.adapters.web import loopback, serve_beside
 from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.events import TicketAccepted
-from fleet.intake.endpoint import MOST_BYTES, PATH, Answer, create_app
+from fleet.intake.endpoint import MOST_BYTES, Answer, create_app
+from fleet.intake.watched import WEBHOOK_PATH as PATH
 from fleet.intake.webhook import IssueTold, PullTold, Told, read, signed
 from tests.intake.room import Room
 from tests.publisher.conftest import world  # noqa: F401

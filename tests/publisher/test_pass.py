@@ -8,10 +8,11 @@ import pytest
 
 from fleet.adapters import keys
 from fleet.core.events import PublishProblem
-from fleet.core.gates import PASSING, Outcome
+from fleet.core.gates import PASSING, Approval, Outcome
 from fleet.core.ticket import shard_of
 from fleet.publisher.plan import head_ref
 from tests.publisher.world import World, problem, published
+from tests.support.mutants import Mutant
 
 
 @pytest.mark.invariant("I5")
@@ -96,3 +97,32 @@ def test_neither_a_view_nor_a_wake_up_can_say_that_gates_passed(world: World) ->
         world.tasks("other").withdraw(view.id, attempt, round)
         world.tasks("other").status(view.id, attempt, round)
     assert len(world.endings()) == 1 and world.pulls() == [] and world.branch_at(view.ticket.branch) == ""
+
+
+@pytest.mark.invariant("I12")
+def test_what_a_gate_says_that_a_person_allowed_needs_that_persons_record(world: World) -> None:
+    view = world.gated()
+    policy = replace(world.records(view.ticket, view.head, 1)[0], allowed_by="ann")
+    world.ledger.put_gate_record(policy)
+    for forged in (
+        None,
+        Approval(view.id, 1, "f" * 40, "ann", 1.0),
+        Approval(view.id, 2, view.head, "ann", 1.0),
+        Approval(view.id, 1, view.head, "mallory", 1.0),
+    ):
+        if forged is not None:
+            world.ledger.put_approval(forged)
+        assert problem(world.publisher().publish(view, 1, 1)) is PublishProblem.NO_PASS
+    assert world.branch_at(view.ticket.branch) == "" and world.pulls() == []
+    world.ledger.put_approval(Approval(view.id, 1, view.head, "ann", 1.0))
+    published(world.publisher().publish(view, 1, 1))
+
+
+@pytest.mark.invariant("I12")
+def test_mutant_that_believes_the_gate_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    Mutant("fleet.core.gates:_against", "if record.allowed_by and not any(", "if False and not any(").install(
+        monkeypatch
+    )
+    view = world.gated()
+    world.ledger.put_gate_record(replace(world.records(view.ticket, view.head, 1)[0], allowed_by="ann"))
+    published(world.publisher().publish(view, 1, 1))

@@ -1,0 +1,62 @@
+"""``fleet approve``: a person allows what policy asks about, in exactly the commit that was looked at."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fleet.cli.app import app, put_json, running, safe
+from fleet.cli.tickets import Json, Name, change_of
+from fleet.core.errors import UsageError
+from fleet.core.events import ApprovalGiven
+from fleet.core.gates import Approval, GateKind, GateRecord
+from fleet.core.states import Reason, State
+from fleet.core.view import TicketView
+from fleet.local.client import Client
+
+
+@app.command()
+def approve(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Allow what policy asks about in a parked ticket; its gates then run on exactly this commit.
+
+    The pull request names who allowed what. When the base branch moved in between, the commit is another one and you
+    are asked again.
+    """
+    fleet = running()
+    view = fleet.find(name)
+    asked = _asked(fleet, view)
+    if not as_json:
+        print(f"{view.id}, commit {view.head[:12]}: policy asks about")
+        for finding in asked.new:
+            place = f"{finding.path}:{finding.line}" if finding.line else finding.path
+            print(f"  {safe(place)} {safe(finding.code)} {safe(finding.message)}")
+        change_of(fleet, view)
+    if not (yes or (sys.stdin.isatty() and typer.confirm("Allow it in this commit?"))):
+        raise UsageError("Nothing was allowed.", "Say --yes to allow it.")
+    by = fleet.home.person
+    record = Approval(view.id, view.attempt, view.head, by, fleet.wiring.clock.now())
+    # The record first: the gates and the publisher believe it alone, and the word only wakes the ticket.
+    fleet.ledger().put_approval(record)
+    fleet.tell(view, ApprovalGiven(by, view.head))
+    if as_json:
+        put_json({"type": "told", "ticket": view.id, "what": "approved", "head": view.head, "by": by})
+    else:
+        print(f"{view.id} approved by {safe(by)}; its gates run now. Follow it with: fleet show -f {view.id}")
+
+
+def _asked(fleet: Client, view: TicketView) -> GateRecord:
+    """The record in which policy asks. Raises UsageError when this ticket waits for nothing of the kind."""
+    if view.state is not State.PARKED or view.reason is not Reason.APPROVAL:
+        said = f"{view.state.value.replace('_', ' ')} ({view.reason.value.replace('_', ' ')})"
+        raise UsageError(f"{view.id} is {said}.", "Only what is parked for approval can be approved.")
+    records = fleet.ledger().gate_records(view.id, view.attempt, view.head)
+    found = next((record for record in records if record.kind is GateKind.POLICY), None)
+    if found is None:
+        raise UsageError(f"Policy left no record of {view.id}.", f"Try again with `fleet retry {view.id}`.")
+    return found
