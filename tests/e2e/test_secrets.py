@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +34,11 @@ HUNT = """\
   cat @HOME@/secrets/* @HOME@/redis/acl.json @HOME@/forge/forge.db @HOME@/logs/*; ) > loot 2>/dev/null
 head -c 300000 loot | base64 > notes.txt; head -c 9000 loot; rm loot; echo hunted > hunting
 while [ ! -e go ]; do read -t 0.1 x < /dev/zero; done; rm -f go hunting"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 def script(folder: Path, home: Path) -> Path:
@@ -116,7 +122,9 @@ def forge(fleet: Fleet, done: Done, scanner: Scanner) -> None:
 @pytest.mark.invariant("I7")
 @pytest.mark.timeout(120)
 def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path) -> None:
-    with provider() as model, fleet_home(None, **PLANTED, ANTHROPIC_BASE_URL=f"{model.url}/anthropic") as fleet:
+    # With a receiver of webhooks, so that there is a secret of webhooks as well.
+    more = {"FLEET_INTAKE_WEBHOOK_PORT": str(free_port())}
+    with provider() as model, fleet_home(None, **PLANTED, ANTHROPIC_BASE_URL=f"{model.url}/anthropic", **more) as fleet:
         repo = repository(tmp_path / "hunted")
         agent = f"anthropic:rehearsal/{script(tmp_path, fleet.home)}"
         running = fleet.start(

@@ -59,10 +59,11 @@ def test_all_three_apis_with_and_without_streams_are_counted(place: Place) -> No
     assert other.chat.completions.create(**chat).choices[0].message.content == "hello"
     with other.chat.completions.stream(**chat) as chunks:
         assert chunks.get_final_completion().choices[0].message.content == "hello"
+    # An SDK may leave a stream at its last event, before the gateway has settled it.
+    assert eventually(lambda: spent(http, key)["ticket"]["reserved_usd"] == 0)
     told = spent(http, key)
     assert told["attempt"] == told["ticket"]
     assert told["ticket"]["model_calls"] == 6
-    assert told["ticket"]["reserved_usd"] == 0
     assert told["ticket"]["usd"] > 0 and told["ticket"]["output_tokens"] > 6
     assert told["limits"]["usd"] == 2.0
 
