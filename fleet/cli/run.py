@@ -54,10 +54,7 @@ def run(
     where = one_of(target, repo)
     named = at_github(fleet, where, issue)
     text = None if named is not None and named[1] else issue_text(issue, title)
-    agent = agent_of(fleet, agent)
-    backend_for(agent)
-    if not agent.startswith("command:") and not as_json:
-        say(f"limits: {limits_words(fleet.settings)}")
+    agent = _agent(fleet, agent, as_json)
     ours = not fleet.home.host_runs()
     if named is not None and named[1]:
         if title is not None:
@@ -74,6 +71,15 @@ def run(
         _say_detached(accepted, as_json)
         return
     raise typer.Exit(watch(fleet, accepted.ticket.id, as_json, ours))
+
+
+def _agent(fleet: Client, asked: str | None, as_json: bool) -> str:
+    """Who does the work. What a model may cost is said before one is asked. Raises UsageError for an unknown one."""
+    agent = agent_of(fleet, asked)
+    backend_for(agent)
+    if not agent.startswith("command:") and not as_json:
+        say(f"limits: {limits_words(fleet.settings)}")
+    return agent
 
 
 def watch(fleet: Client, ticket: str, as_json: bool, ours: bool) -> int:

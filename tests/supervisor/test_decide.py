@@ -132,6 +132,21 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
     (view(S.PUBLISHING, slot=0, news=News(pause_by="a")), NOW, None, set()),
     (replace(view(S.PARKED, slot=0, news=News(resume_by="a")), reason=R.PAUSED), NOW, (S.QUEUED, R.RESUMED), set()),
     (replace(view(S.PARKED, slot=0, news=News(resume_by="a")), reason=R.BUDGET), NOW, None, set()),
+    # approved: the gates run again on the same commit
+    (
+        replace(view(S.PARKED, slot=0, change=CHANGE, news=News(approved=HEAD, approved_by="a")), reason=R.APPROVAL),
+        NOW,
+        (S.GATING, R.APPROVED),
+        {"run_gates"},
+    ),
+    (  # another commit than the one that waits
+        replace(
+            view(S.PARKED, slot=0, change=CHANGE, news=News(approved="e" * 40, approved_by="a")), reason=R.APPROVAL
+        ),
+        NOW,
+        None,
+        set(),
+    ),
     (view(S.RUNNING, ticket=COMMAND, news=failure(F.DEADLINE)), NOW, (S.REJECTED, R.COMMAND_FAILED), {"return_slot"}),
     # gating
     (view(S.GATING, slot=0), NOW, None, set()),
