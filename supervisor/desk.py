@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from fleet.adapters.shard_store import ShardStore
 from fleet.core.codec import CodecError, decode, encode
 from fleet.core.events import Envelope, SlotGranted, Source
+from fleet.core.step import Shards
 from fleet.core.view import TicketView
 from supervisor.admission import Caps, Choice, Message, Request, choose, in_review, reconcile
 
@@ -16,7 +16,7 @@ RECONCILE_EVERY = 60.0
 class Desk:
     """Owned by the supervisor process that holds the lease of ``adm``, under that lease's ``epoch``."""
 
-    def __init__(self, store: ShardStore, epoch: int, caps: Caps, views: Callable[[], Iterable[TicketView]]) -> None:
+    def __init__(self, store: Shards, epoch: int, caps: Caps, views: Callable[[], Iterable[TicketView]]) -> None:
         self.epoch = epoch
         self._store = store
         self._caps = caps

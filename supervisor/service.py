@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from fleet.adapters import keys
 from fleet.adapters.crash import crash_here
-from fleet.adapters.shard_store import Batch, Refused, ShardStore, Step
 from fleet.core.codec import decode, encode
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import TemporaryError
 from fleet.core.events import Source
 from fleet.core.outbox import Outstanding
 from fleet.core.ports import Clock, Dice, Waker
+from fleet.core.step import Batch, Refused, Shards, Step
 from fleet.core.ticket import all_shards
 from fleet.core.view import TicketView
 from supervisor.admission import Caps, Message, Request
@@ -29,6 +29,7 @@ RENEW_EVERY = 1.0
 TICK_EVERY = 0.5
 SWEEP_EVERY = 2.0
 BLOCK_MS = 500
+_FIRST_PAUSE = 0.05
 _VERBS = {EffectKind.ASK_SLOT: "ask", EffectKind.RETURN_SLOT: "return"}
 
 
@@ -44,7 +45,7 @@ class _Timers:
 class Supervisor:
     """``stop`` is asked once per pass; on True the leases are given back and ``run`` returns."""
 
-    def __init__(self, store: ShardStore, waker: Waker, clock: Clock, dice: Dice, policy: Policy, caps: Caps) -> None:
+    def __init__(self, store: Shards, waker: Waker, clock: Clock, dice: Dice, policy: Policy, caps: Caps) -> None:
         self._store = store
         self._waker = waker
         self._clock = clock
@@ -55,21 +56,28 @@ class Supervisor:
         self._desk: Desk | None = None
         self._timers = _Timers()
         self._sent: dict[str, float] = {}
+        self._pause = _FIRST_PAUSE
 
     def run(self, stop: Callable[[], bool]) -> None:
-        pause = 0.05
         while not stop():
-            try:
-                self.turn(BLOCK_MS)
-                pause = 0.05
-            except Refused:
-                self._drop_all()
-            except TemporaryError:
-                # The store is away. Silence means nothing now: liveness starts anew when it is back (I15).
-                self._drop_all()
+            pause = self.once(BLOCK_MS)
+            if pause:
                 self._clock.sleep(pause)
-                pause = min(pause * 2, 2.0)
         self.leave()
+
+    def once(self, block_ms: int) -> float:
+        """One pass, whatever becomes of it. Answers how many seconds to wait before the next one."""
+        try:
+            self.turn(block_ms)
+        except Refused:
+            self._drop_all()
+        except TemporaryError:
+            # The store is away. Silence means nothing now: liveness starts anew when it is back (I15).
+            self._drop_all()
+            pause, self._pause = self._pause, min(self._pause * 2, 2.0)
+            return pause
+        self._pause = _FIRST_PAUSE
+        return 0.0
 
     def leave(self) -> None:
         """Gives every lease back, so that another supervisor need not wait for it to expire."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from fleet.adapters.shard_store import Batch
 from fleet.core.codec import CodecError, decode_event, encode
 from fleet.core.commands import Command, CommandKind
 from fleet.core.effects import WAKES, Effect, EffectKind
@@ -33,6 +32,7 @@ from fleet.core.events import (
 )
 from fleet.core.outbox import Outstanding
 from fleet.core.states import State
+from fleet.core.step import Batch
 from fleet.core.ticket import shard_of
 from fleet.core.view import TicketView
 from supervisor.decide import TOLD, Moment, decide, status
