@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from fleet.core.errors import InternalError
@@ -47,6 +46,7 @@ from fleet.core.events import (
     WithdrawOrdered,
     WorkspaceReady,
 )
+from fleet.core.frozen import replace
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
 from supervisor.stall import watched
@@ -213,6 +213,8 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         # A merge may be told before the publishing: it is news for the state that follows.
         news=News(closed=view.news.closed) if changed.state is State.IN_REVIEW else News(),
     )
+    if view.state is State.QUEUED and changed.state is not State.STARTING:
+        moved = replace(moved, asked=0)  # its request is given back; another one must be made
     if changed.state is State.STARTING:
         return replace(
             moved, attempt=changed.attempt, seq=0, missing_from=0, change=None, round=0, gates=(), watch=Watch()

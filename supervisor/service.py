@@ -20,7 +20,7 @@ from fleet.core.ports import Clock, Dice, Waker
 from fleet.core.step import Batch, Refused, Shards, Step
 from fleet.core.ticket import all_shards
 from fleet.core.view import TicketView
-from supervisor.admission import Caps, Message, Request
+from supervisor.admission import Caps, Message, request_of
 from supervisor.desk import Desk
 from supervisor.policy import Policy
 from supervisor.shard import WORKS, Shard, ShardKeeper, Turn
@@ -127,18 +127,22 @@ class Supervisor:
         members = max(1, self._store.announce())
         entities = (*all_shards(), keys.ADMISSION)
         fair = -(-len(entities) // members)
-        mine = [name for name in entities if name in self.owned]
+        before = self.owned
+        mine = [name for name in entities if name in before]
         for name, epoch in self._store.renew(mine).items():
             if epoch != self._epoch(name):
                 self._drop(name)
-        for name in [name for name in mine if name in self.owned][fair:]:
+        kept = self.owned
+        for name in [name for name in mine if name in kept][fair:]:
             self._store.release(name)
             self._drop(name)
+        owned = self.owned
         for name in entities:
-            if len(self.owned) >= fair:
+            if len(owned) >= fair:
                 break
-            if name not in self.owned:
+            if name not in owned:
                 self._take(name)
+                owned = self.owned
 
     def _take(self, name: str) -> None:
         epoch, _ = self._store.lease(name)
@@ -241,10 +245,8 @@ class Supervisor:
                 keeper.forget(effect_id)
 
     def _message(self, view: TicketView, effect: Effect) -> Message:
-        ticket = view.ticket
         verb = _VERBS.get(effect.kind) or ("pr_open" if effect.data == "open" else "pr_closed")
-        request = Request(view.id, effect.attempt, ticket.tenant, ticket.repo, ticket.priority, ticket.accepted_at)
-        return Message(verb, request)
+        return Message(verb, request_of(view, effect.attempt))
 
     def _sweep(self, mono: float) -> None:
         """Finds orders that were begun: they need no further wake-up, and from now on their worker's silence counts."""

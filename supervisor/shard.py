@@ -108,7 +108,7 @@ class ShardKeeper:
             for cursor, raw in rows:
                 turn.batch.cursors[source] = cursor
                 self._take(turn, source, raw, wall)
-        self._decide_all(turn, set(turn.views), wall, mono, jitter)
+        self._decide_all(turn, list(turn.views), wall, mono, jitter)
         return turn
 
     def tick(self, wall: float, mono: float, jitter: float) -> Turn:

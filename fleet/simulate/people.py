@@ -67,8 +67,9 @@ class People:
             roll = chance.fixed(f"review of {name}")
             if roll < 0.7:
                 self._weather.time.after(200.0 * chance.fixed(f"reviewed {name}"), lambda: self._reviews(ticket, roll))
-        elif move.state in _STUCK and move.reason is not Reason.PAUSED and not self._checks.book(name).asked_again:
-            if chance.fixed(f"patience with {name}") < 0.25:
+        elif move.state in _STUCK and move.reason is not Reason.PAUSED:
+            patient = chance.fixed(f"patience with {name}") < 0.25 and not self._checks.book(name).asked_again
+            if patient:
                 self._later(5.0 + 60.0 * chance.roll(f"again {name}"), Source.PEOPLE, ticket, RetryRequested("ada"))
 
     def _reviews(self, ticket: Ticket, roll: float) -> None:

@@ -143,8 +143,9 @@ class Publishing:
         there = self._forge.head(self._name, ticket.branch)
         if there == proof.head:
             return
-        if there not in self._our_heads(view, proof.attempt):
+        if there not in self._our_heads(view):
             raise Stop(PublishProblem.MOVED, f"The branch is at {there}, which the fleet did not put there.")
+        self._places.ours.setdefault(ticket.id, set()).add(proof.head)
         yield 0.3  # whoever moves the branch from now on wins
         if self._forge.push(self._name, ticket, proof.attempt, proof.head, there):
             return
@@ -152,11 +153,10 @@ class Publishing:
         if self._forge.head(self._name, ticket.branch) != proof.head:
             raise Stop(PublishProblem.MOVED, "Somebody else moved the branch in the meantime.")
 
-    def _our_heads(self, view: TicketView, attempt: int) -> frozenset[str]:
+    def _our_heads(self, view: TicketView) -> frozenset[str]:
         if view.pull_request is not None:
             return frozenset({view.pull_request.head_sha})
-        earlier = (self._places.heads.get((view.id, number), "") for number in range(1, attempt))
-        return frozenset({"", *earlier})
+        return frozenset({"", *self._places.ours.get(view.id, ())})
 
     def _pull_request(self, view: TicketView) -> Steps[Pull]:
         pull = self._forge.find(self._name, view.ticket) if self._protections.look_up else None

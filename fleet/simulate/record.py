@@ -104,6 +104,12 @@ class Record:
         if self.shelves[name].owner == member:
             self.shelves[name].owner = ""
 
+    def skip(self, seconds: float) -> None:
+        """Leases last through time in which nothing happens."""
+        self.members = {name: at + seconds for name, at in self.members.items()}
+        for shelf in self.shelves.values():
+            shelf.until += seconds
+
     # --- streams ---------------------------------------------------------------------------------------------------
     def put(self, event: Envelope) -> None:
         """Appends to the inbound stream of the event's source and shard."""
@@ -113,6 +119,13 @@ class Record:
     def ask(self, raw: bytes) -> None:
         self._number += 1
         self.admission.asked.append((self._number, raw))
+
+    def inbound_waits(self) -> bool:
+        """Whether something was said that no owner has taken in yet."""
+        return any(
+            rows and rows[-1][0] > int(self.shelves[name].cursors.get(source, "0"))
+            for (name, source), rows in self.inbound.items()
+        )
 
     def read(self, cursors: Mapping[tuple[str, Source], str]) -> dict[tuple[str, Source], list[tuple[str, bytes]]]:
         found = {}

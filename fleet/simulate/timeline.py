@@ -31,6 +31,11 @@ class Timeline:
         self._number += 1
         heappush(self._queue, (self._now + seconds, self._number, call))
 
+    def skip(self, seconds: float) -> None:
+        """Time passes in which nothing happens at all: everything that is due is due as much later."""
+        self._now += seconds
+        self._queue[:] = [(at + seconds, number, call) for at, number, call in self._queue]
+
     def run(self, until: float) -> None:
         """Everything up to ``until``, oldest first. May be called from within a call."""
         queue = self._queue
