@@ -52,6 +52,8 @@ from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
 from supervisor.stall import watched
 
 _STEERS = 20
+# The ticket has its one pull request; any other one is too many.
+HAS_PULL = frozenset({State.IN_REVIEW, State.MERGED, State.CLOSED})
 _DIGEST = 4000
 
 
@@ -101,6 +103,8 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
         case Withdrawn(number=number):
             return replace(view, activity=f"pull request #{number} closed")
         case Published() as pr:
+            if view.pull_request is not None and view.state in HAS_PULL and view.pull_request.number != pr.number:
+                return replace(view, stray=pr.number)
             pull = PullRequest(pr.number, pr.url, pr.head, pr.base_sha, pr.local_ref)
             return replace(view, pull_request=pull)
         case PublishFailed() as failed:

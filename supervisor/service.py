@@ -163,6 +163,10 @@ class Supervisor:
             outbox,
             dict(loaded.cursors),
         )
+        for orders in outbox.values():
+            for effect_id in orders:
+                # Whether it was begun must be looked up again: what was heard of its worker is forgotten.
+                self._sent.pop(effect_id, None)
         self._keepers[name] = ShardKeeper(shard, self._policy)
 
     def _epoch(self, name: str) -> int:

@@ -36,7 +36,7 @@ from fleet.core.step import Batch
 from fleet.core.ticket import shard_of
 from fleet.core.view import TicketView
 from supervisor.decide import TOLD, Moment, decide, status
-from supervisor.fold import fold
+from supervisor.fold import HAS_PULL, fold
 from supervisor.policy import Policy
 from supervisor.stall import Quiet
 
@@ -309,7 +309,7 @@ def _waits_for(view: TicketView, attempt: int) -> bool:
 
 
 # The publisher was slower than the supervisor's patience: people must still find the pull request it opened.
-_KEEPS_LATE_PULL = frozenset({State.CANCELLED, State.ESCALATED, State.PARKED})
+_KEEPS_LATE_PULL = frozenset({State.CANCELLED, State.ESCALATED, State.PARKED, State.REJECTED})
 
 
 def _stale(view: TicketView, event: Envelope) -> bool:
@@ -321,8 +321,11 @@ def _stale(view: TicketView, event: Envelope) -> bool:
         rounds = GatesStarted | GateFinished | GatesFinished | GatesFailed
         return isinstance(data, rounds) and data.round != view.round
     if event.source is Source.PUBLISHER and isinstance(data, Published | PublishFailed):
-        if isinstance(data, Published) and view.state in _KEEPS_LATE_PULL and event.attempt == view.attempt:
-            return False
+        if isinstance(data, Published) and event.attempt <= view.attempt:
+            if view.state in _KEEPS_LATE_PULL:
+                return False
+            if view.state in HAS_PULL and view.pull_request is not None and view.pull_request.number != data.number:
+                return False
         other_round = isinstance(data, PublishFailed) and data.round != view.round
         return view.state is not State.PUBLISHING or event.attempt != view.attempt or other_round
     return False

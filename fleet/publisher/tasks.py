@@ -63,6 +63,9 @@ class PublisherTasks:
         view = self._ledger.view(ticket)
         if view is not None and self._begin(Effect(EffectKind.STATUS, ticket, attempt, round)) is not None:
             self._teller.insist(lambda: self._publisher.status(view))
+            found = self._publisher.left_behind(view)
+            if found is not None:
+                self._teller.tell(view, attempt, found)
             self._teller.tell(view, attempt, StatusPosted(view.version))
 
     def withdraw(self, ticket: str, attempt: int, round: int) -> None:

@@ -48,7 +48,7 @@ class Book:
     asked_again: int = 0
     seqs: dict[int, int] = field(default_factory=dict)
     claims: dict[int, str] = field(default_factory=dict)
-    fence: int = 0
+    fence: tuple[int, int] = (0, 0)
 
 
 class Checks:
@@ -61,6 +61,7 @@ class Checks:
         self.passed: set[str] = set()
         self.books: dict[str, Book] = {}
         self.steps = 0
+        self.superfluous = 0
         self.reached: Counter[str] = Counter()
         self.moved: Callable[[str, StateChanged], None] = lambda *_: None
         record.stepped = self.stepped
@@ -150,19 +151,20 @@ class Checks:
         if other != owner:
             raise Broken("I3", ticket, f"{owner} and {other} both work as attempt {attempt}")
 
-    def pushed(self, ticket: str, fence: int, head: str) -> None:
-        """The ticket's branch now is at ``head``, by a publisher of attempt ``fence``."""
+    def pushed(self, ticket: str, fence: tuple[int, int], head: str) -> None:
+        """The ticket's branch now is at ``head``, by a publisher of that (attempt, round)."""
         book = self.book(ticket)
         if head not in self.passed:
             raise Broken("I5", ticket, f"{head} was pushed and passed no gates")
         if fence < book.fence:
-            raise Broken("I3", ticket, f"attempt {fence} moved the branch after attempt {book.fence}")
+            raise Broken("I3", ticket, f"(attempt, round) {fence} moved the branch after {book.fence}")
         book.fence = fence
 
     def opened(self, pull: Pull) -> None:
         mine = [one for one in self._forge.pulls.values() if one.ticket == pull.ticket]
-        if len(mine) > 1:
+        if sum(one.open for one in mine) > 1:
             raise Broken("I4", pull.ticket, f"there are {len(mine)} pull requests")
+        self.superfluous += len(mine) > 1
         if pull.head not in self.passed and not pull.touched:
             raise Broken("I5", pull.ticket, f"a pull request was opened at {pull.head}, which passed no gates")
 

@@ -30,7 +30,7 @@ class Pull:
 
 
 class Forge:
-    """``pushed(ticket, attempt, head)`` and ``opened(pull)`` are called after each change by the fleet."""
+    """``pushed(ticket, (attempt, round), head)`` and ``opened(pull)`` are called after each change by the fleet."""
 
     def __init__(self, weather: Weather, protections: Protections) -> None:
         self._weather = weather
@@ -39,7 +39,7 @@ class Forge:
         self.pulls: dict[int, Pull] = {}
         self._by_ticket: dict[str, list[Pull]] = {}
         self._bases: dict[str, int] = {}
-        self.pushed: Callable[[str, int, str], None] = lambda *_: None
+        self.pushed: Callable[[str, tuple[int, int], str], None] = lambda *_: None
         self.opened: Callable[[Pull], None] = lambda _: None
 
     def _struck(self, who: str) -> bool:
@@ -71,7 +71,7 @@ class Forge:
         self._answer(who, deaf)
         return self.branches.get(branch, "")
 
-    def push(self, who: str, ticket: Ticket, attempt: int, head: str, lease: str) -> bool:
+    def push(self, who: str, ticket: Ticket, fence: tuple[int, int], head: str, lease: str) -> bool:
         """False when the branch is no longer at ``lease``."""
         deaf = self._struck(who)
         if self._protections.push_lease and self.branches.get(ticket.branch, "") != lease:
@@ -81,7 +81,7 @@ class Forge:
         self.branches[ticket.branch] = head
         for pull in self._by_ticket.get(ticket.id, ()):
             pull.head = head
-        self.pushed(ticket.id, attempt, head)
+        self.pushed(ticket.id, fence, head)
         self._answer(who, deaf)
         return True
 

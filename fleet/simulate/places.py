@@ -15,7 +15,7 @@ from fleet.simulate.forge import Forge
 class Places:
     """``bundles``: (ticket, attempt) → the change handed over last. ``heads``: (ticket, attempt) → H built last.
 
-    ``ours``: ticket → every commit that the fleet has tried to push for it.
+    ``pushed``: ticket → (attempt, round) → what its publisher pushed, or died pushing.
     """
 
     def __init__(self, chance: Chance, forge: Forge, claimed: Callable[[str, int, str], None]) -> None:
@@ -24,7 +24,7 @@ class Places:
         self.claimed = claimed
         self.bundles: dict[tuple[str, int], ChangeReady] = {}
         self.heads: dict[tuple[str, int], str] = {}
-        self.ours: dict[str, set[str]] = {}
+        self.pushed: dict[str, dict[tuple[int, int], str]] = {}
         self.runs: dict[str, int] = {}
 
     def fate(self, ticket: Ticket, attempt: int) -> Try:

@@ -15,7 +15,7 @@ from fleet.core.events import (
     Withdrawn,
 )
 from fleet.core.gates import GatePass, NoPass
-from fleet.core.states import Reason
+from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
 from fleet.publisher import plan as decide
 from fleet.simulate.forge import Forge, Pull
@@ -23,6 +23,8 @@ from fleet.simulate.lines import LineLedger
 from fleet.simulate.places import Places
 from fleet.simulate.processes import Steps, Work
 from fleet.simulate.record import Protections
+
+_AT_REST = frozenset({State.PARKED, State.REJECTED, State.ESCALATED, State.CANCELLED})
 
 
 class Stop(Exception):
@@ -52,6 +54,10 @@ class Publishing:
         order = yield from self._begin(Effect(EffectKind.STATUS, ticket, attempt, round_))
         if order is not None:
             yield 0.1
+            if view.pull_request is None and view.head and view.state in _AT_REST:
+                found = self._forge.find(self._name, view.ticket)
+                if found is not None and found.open:
+                    yield from self._work.tell(view, Published(found.number, "", found.head, view.base_sha))
             yield from self._work.tell(view, StatusPosted(view.version))
 
     def withdraw(self, ticket: str, attempt: int, round_: int) -> Steps[None]:
@@ -104,7 +110,7 @@ class Publishing:
         yield from self._work.during(view, order, 1.0)
         if not self._protections.result_last:
             yield from self._work.tell(view, Published(len(self._forge.pulls) + 1, "", proof.head, proof.base_sha))
-        yield from self._push(view, proof)
+        yield from self._push(view, proof, (attempt, round_))
         yield 0.3
         pull = yield from self._pull_request(view)
         if pull.head != proof.head:
@@ -138,25 +144,27 @@ class Publishing:
             raise Stop(PublishProblem.BASE_MOVED, why)
         return move.behind
 
-    def _push(self, view: TicketView, proof: GatePass) -> Steps[None]:
+    def _push(self, view: TicketView, proof: GatePass, fence: tuple[int, int]) -> Steps[None]:
         ticket = view.ticket
         there = self._forge.head(self._name, ticket.branch)
         if there == proof.head:
             return
         if there not in self._our_heads(view):
             raise Stop(PublishProblem.MOVED, f"The branch is at {there}, which the fleet did not put there.")
-        self._places.ours.setdefault(ticket.id, set()).add(proof.head)
+        self._places.pushed.setdefault(ticket.id, {})[proof.attempt, view.round] = proof.head
         yield 0.3  # whoever moves the branch from now on wins
-        if self._forge.push(self._name, ticket, proof.attempt, proof.head, there):
+        if self._forge.push(self._name, ticket, fence, proof.head, there):
             return
         yield 0.1
         if self._forge.head(self._name, ticket.branch) != proof.head:
             raise Stop(PublishProblem.MOVED, "Somebody else moved the branch in the meantime.")
 
     def _our_heads(self, view: TicketView) -> frozenset[str]:
+        pushed = self._places.pushed.get(view.id, {})
+        earlier = (head for at, head in pushed.items() if at < (view.attempt, view.round))
         if view.pull_request is not None:
-            return frozenset({view.pull_request.head_sha})
-        return frozenset({"", *self._places.ours.get(view.id, ())})
+            return frozenset({view.pull_request.head_sha, *earlier})
+        return frozenset({"", *earlier})
 
     def _pull_request(self, view: TicketView) -> Steps[Pull]:
         pull = self._forge.find(self._name, view.ticket) if self._protections.look_up else None
