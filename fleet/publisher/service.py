@@ -218,7 +218,9 @@ class Publisher:
         ticket, view = work.view.ticket, work.view
         fence = decide.pushed_ref(ticket.id, work.proof.attempt, view.round)
         pushed = work.store.refs(decide.pushed_refs(ticket.id))
-        earlier = [sha for ref, sha in pushed.items() if ref < fence]
+        earlier = {sha for ref, sha in pushed.items() if ref < fence}
+        gated = (work.store.rev(decide.head_ref(ticket.id, number)) for number in range(1, work.proof.attempt))
+        earlier.update(sha for sha in gated if sha)
         return frozenset({view.pull_request.head_sha if view.pull_request else "", *earlier})
 
     def left_behind(self, view: TicketView) -> Published | None:
