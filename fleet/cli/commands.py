@@ -5,6 +5,7 @@ import fleet.cli.demo
 import fleet.cli.home_commands
 import fleet.cli.init
 import fleet.cli.run
+import fleet.cli.simulate
 import fleet.cli.tickets  # noqa: F401
 from fleet.cli.app import app
 

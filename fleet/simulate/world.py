@@ -24,7 +24,7 @@ from supervisor.policy import Policy
 # Tickets arrive at this pace; faults go on a while after the last one, and then there is peace for a bounded time.
 PER_SECOND = 3.0
 _FAULTS_AFTER_S = 150.0
-_PEACE_S = 6 * 3600.0
+_PEACE_S = 2 * 3600.0
 _LOOK_S = 20.0
 
 
@@ -50,6 +50,7 @@ class Outcome:
     events: int
     ends: Counter[str]
     reached: Counter[str]
+    superfluous: int
     faults: Counter[str]
     struck: tuple[str, ...]
 
@@ -72,6 +73,7 @@ def run(plan: Plan, note: Callable[[float, str, str], None] | None = None) -> Ou
         events,
         checks.ends,
         checks.reached,
+        checks.superfluous,
         faults.counts,
         tuple(faults.struck),
     )
@@ -101,8 +103,8 @@ class World:
 
     def _bring(self, chance: Chance, numbers: Sequence[int]) -> float:
         last = 0.0
-        for position, number in enumerate(numbers):
-            last = 1.0 + position / PER_SECOND
+        for number in numbers:
+            last = 1.0 + (number - 1) / PER_SECOND
             ticket = make_ticket(chance, number, last)
             self.checks.accepted[ticket.id] = ticket
             self.people.bring(ticket, last)
@@ -138,10 +140,10 @@ class World:
         elif struck == "host":
             chance.pick("which host", self.broker.hosts).fall()
 
-    def _doze(self) -> None:
-        """Skips the time in which everybody only waits for a wall clock."""
+    def _doze(self) -> float:
+        """Skips the time in which everybody only waits for a wall clock. Answers how many seconds."""
         if self.people.busy or self.broker.live or self.record.inbound_waits():
-            return
+            return 0.0
         wall, due = self.time.now(), []
         for shelf in self.record.shelves.values():
             due += [order.due for order in shelf.outbox.values()]
@@ -149,9 +151,11 @@ class World:
                 if view.state.active:
                     due.append(view.until if view.until is not None else wall)
         seconds = min(due, default=wall) - wall - _LOOK_S
-        if seconds > _LOOK_S:
-            self.time.skip(seconds)
-            self.record.skip(seconds)
+        if seconds <= _LOOK_S:
+            return 0.0
+        self.time.skip(seconds)
+        self.record.skip(seconds)
+        return seconds
 
     def live(self) -> None:
         """Raises Broken."""
@@ -161,6 +165,6 @@ class World:
         while self.time.monotonic() < end:
             if self.people.busy == 0 and self.broker.live == 0 and self.checks.finished():
                 break
-            self._doze()
+            end += self._doze()
             self.time.run(self.time.monotonic() + _LOOK_S)
         self.checks.at_the_end()
