@@ -64,9 +64,10 @@ def fold(view: TicketView | None, event: Envelope) -> TicketView:
             raise InternalError(f"{event.kind} came before the ticket {event.ticket} was accepted.")
         check(None, State.QUEUED, Reason.ACCEPTED)
         return TicketView(event.data.ticket, State.QUEUED, Reason.ACCEPTED, since=event.at, version=1)
+    after = _apply(view, event)
     if event.source is Source.ATTEMPTS and event.seq:
-        view = replace(view, seq=event.seq, missing_from=0)
-    return replace(_apply(view, event), version=view.version + 1)
+        return replace(after, seq=event.seq, missing_from=0, version=view.version + 1)
+    return replace(after, version=view.version + 1)
 
 
 def fold_all(events: list[Envelope]) -> TicketView | None:

@@ -12,6 +12,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _SCALE = 2.0**-64
+_WORD = 2**64 - 1
+
+
+def mixed(key: int, number: int) -> float:
+    """The ``number``-th of the numbers in [0, 1) that belong to ``key`` (SplitMix64)."""
+    z = (key + number * 0x9E3779B97F4A7C15) & _WORD
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _WORD
+    return (z ^ (z >> 31)) * _SCALE
 
 
 class Chance:
@@ -23,8 +32,11 @@ class Chance:
 
     def fixed(self, question: str) -> float:
         """A number in [0, 1), the same whenever it is asked."""
-        digest = blake2b(question.encode(), digest_size=8, key=self._key).digest()
-        return int.from_bytes(digest, "big") * _SCALE
+        return self.number(question) * _SCALE
+
+    def number(self, question: str) -> int:
+        """64 bits, the same whenever they are asked."""
+        return int.from_bytes(blake2b(question.encode(), digest_size=8, key=self._key).digest(), "big")
 
     def count(self, question: str) -> int:
         """How often ``question`` was counted before."""

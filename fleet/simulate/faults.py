@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fleet.simulate.chance import Chance
+from fleet.simulate.chance import Chance, mixed
 
 # Place → what may strike there → how likely, for each time the place is passed.
 Rates = Mapping[str, Mapping[str, float]]
@@ -29,10 +29,14 @@ HEAVY: Rates = {
     # once in fifty seconds
     "clock": {"jump": 0.10, "leap": 0.005},
     "outage": {"store": 0.04, "host": 0.04, "broker": 0.04},
+    # once in fifty seconds, for each repository
+    "base": {"move": 0.3},
 }
 LIGHT: Rates = {place: {what: rate / 8 for what, rate in rates.items()} for place, rates in HEAVY.items()}
 NONE: Rates = {}
-LEVELS: Mapping[str, Rates] = {"heavy": HEAVY, "light": LIGHT, "none": NONE}
+# Processes that were given up and go on later, on a base that moves under them: what fences are for.
+STALE: Rates = {"worker": {"kill": 0.002, "freeze": 0.06}, "wake": {"delay": 0.2, "double": 0.2}, "base": {"move": 0.9}}
+LEVELS: Mapping[str, Rates] = {"heavy": HEAVY, "light": LIGHT, "none": NONE, "stale": STALE}
 
 
 @dataclass(slots=True)
@@ -45,6 +49,11 @@ class Faults:
     over: bool = False
     struck: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    _passed: dict[str, list[int]] = field(default_factory=dict)
+    _most: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._most = {place: sum(rates.values()) for place, rates in self.rates.items()}
 
     def strike(self, place: str, about: str) -> str:
         """What strikes here now; empty when nothing does."""
@@ -52,8 +61,14 @@ class Faults:
         if self.over or not rates:
             return ""
         name = f"{place} {about}"
-        number = self.chance.count(name)
-        roll = self.chance.fixed(f"{name} {number}")
+        known = self._passed.get(name)
+        if known is None:
+            known = self._passed[name] = [self.chance.number(name), 0]
+        number = known[1]
+        known[1] = number + 1
+        roll = mixed(known[0], number)
+        if roll >= self._most[place]:
+            return ""
         for what, rate in rates.items():
             if roll < rate:
                 full = f"{place}.{what} {about} #{number}"

@@ -122,7 +122,7 @@ class World:
         chance, faults = self.weather.chance, self.faults
         self.time.after(50.0, self._strike)
         for number in range(7):
-            if chance.roll("base moves") < 0.3 and not faults.over:
+            if faults.strike("base", f"o/r{number}"):
                 self.forge.moves(f"o/r{number}")
         struck = faults.strike("clock", "wall")
         if struck:
