@@ -232,7 +232,7 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         moved = replace(moved, slot=0, round=view.round if again else view.round + 1)
     elif changed.state is not State.RUNNING:
         moved = replace(moved, slot=0)
-    if changed.reason in _UNCOUNTED or (changed.reason is Reason.PAUSED and view.state in _AT_WORK):
+    if changed.reason in _UNCOUNTED or (changed.reason is Reason.PAUSED and view.state in _WORKED):
         return replace(moved, hand_backs=view.hand_backs + 1)
     if changed.reason in _COUNTED:
         moved = replace(moved, failures=_count(view.failures, changed.reason.value))
@@ -253,7 +253,8 @@ def _red(view: TicketView) -> str:
 
 
 _RED = frozenset({"failed", "timed_out"})
-_AT_WORK = frozenset({State.STARTING, State.RUNNING})
+# Resumed from here, a ticket needs another attempt; a pause is nobody's failure.
+_WORKED = frozenset({State.STARTING, State.RUNNING, State.GATING})
 # These say nothing against the agent or the ticket: no attempt is counted.
 _UNCOUNTED = frozenset({Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT})
 

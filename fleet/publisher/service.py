@@ -29,7 +29,6 @@ from fleet.publisher.markdown import code
 from fleet.publisher.sealing import marker, seal, sealed
 
 _LOOKS = 5
-_AT_REST = frozenset({State.PARKED, State.REJECTED, State.ESCALATED, State.CANCELLED})
 
 
 class Stop(FleetError):
@@ -223,13 +222,17 @@ class Publisher:
         earlier.update(sha for sha in gated if sha)
         return frozenset({view.pull_request.head_sha if view.pull_request else "", *earlier})
 
-    def left_behind(self, view: TicketView) -> Published | None:
-        """The open pull request of a ticket that knows of none: its publisher died before it could tell."""
-        if view.pull_request is not None or not view.head or view.state not in _AT_REST:
-            return None
+    def unknown(self, view: TicketView) -> Published | None:
+        """The open pull request at the forge that ``view`` does not know of: its publisher died, or was given up.
+
+        One that a person pushed to is theirs; nothing is said of it.
+        """
         ticket = view.ticket
         found = self._forge.find_pull_request(ticket.repo, ticket.branch, pull_request_marker(ticket.id))
-        if found is None or not found.ours or not found.open:
+        known = view.pull_request.number if view.pull_request else 0
+        if found is None or not found.ours or not found.open or found.number == known:
+            return None
+        if found.head_sha not in self._stores(ticket.repo).refs(decide.pushed_refs(ticket.id)).values():
             return None
         return Published(found.number, found.url, found.head_sha, view.base_sha)
 

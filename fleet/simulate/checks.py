@@ -21,7 +21,7 @@ from supervisor.fold import fold
 
 FINAL = frozenset(state for state in State if not state.active)
 _UNCOUNTED = frozenset({Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT})
-_AT_WORK = frozenset({State.STARTING, State.RUNNING})
+_WORKED = frozenset({State.STARTING, State.RUNNING, State.GATING})
 _MOST_MOVES = 200
 _REPEATABLE = frozenset({EffectKind.WITHDRAW, EffectKind.STATUS})
 
@@ -104,7 +104,7 @@ class Checks:
         if book.moves > _MOST_MOVES:
             raise Broken("I16", ticket, f"the ticket moved {book.moves} times and has not come to an end")
         book.asked_again += move.reason is Reason.RETRY_ASKED
-        book.uncounted += move.reason in _UNCOUNTED or (move.reason is Reason.PAUSED and before in _AT_WORK)
+        book.uncounted += move.reason in _UNCOUNTED or (move.reason is Reason.PAUSED and before in _WORKED)
         if move.state is State.STARTING:
             if move.attempt != book.attempts + 1:
                 raise Broken("I8", ticket, f"attempt {move.attempt} follows attempt {book.attempts}")

@@ -55,9 +55,7 @@ class Publishing:
         if order is not None:
             yield 0.1
             if view.pull_request is None and view.head and view.state in _AT_REST:
-                found = self._forge.find(self._name, view.ticket)
-                if found is not None and found.open:
-                    yield from self._work.tell(view, Published(found.number, "", found.head, view.base_sha))
+                yield from self._tell_unknown(view)
             yield from self._work.tell(view, StatusPosted(view.version))
 
     def withdraw(self, ticket: str, attempt: int, round_: int) -> Steps[None]:
@@ -91,7 +89,16 @@ class Publishing:
         except UsageError as error:
             said = PublishFailed(round_, PublishProblem.FORBIDDEN, str(error))
         yield 0.05
+        if isinstance(said, PublishFailed) and said.problem is PublishProblem.MOVED:
+            yield from self._tell_unknown(self._ledger.view(ticket) or view)
         yield from self._work.tell(view, said)
+
+    def _tell_unknown(self, view: TicketView) -> Steps[None]:
+        found = yield from self._work.insist(lambda: self._forge.find(self._name, view.ticket))
+        known = view.pull_request.number if view.pull_request else 0
+        ours = self._places.pushed.get(view.id, {}).values()
+        if found is not None and found.open and found.number != known and found.head in ours:
+            yield from self._work.tell(view, Published(found.number, "", found.head, view.base_sha))
 
     def _begin(self, effect: Effect) -> Steps[Effect | None]:
         yield 0.02
