@@ -20,7 +20,7 @@ from supervisor.policy import Policy
 from supervisor.service import Supervisor
 from workers.tasks import AgentTasks
 
-BUSY_S, IDLE_S = (0.3, 2.2), (2.0, 3.0)
+BUSY_S, IDLE_S = (0.3, 2.2), (4.0, 6.0)
 
 
 class Owner:

@@ -19,7 +19,7 @@ from fleet.core.ticket import all_shards, shard_of
 from fleet.core.view import TicketView
 
 READ_MOST = 500
-LEASE_S = 6.0
+LEASE_S = 10.0
 _REPEATABLE = frozenset({EffectKind.WITHDRAW, EffectKind.STATUS})
 
 
