@@ -48,6 +48,7 @@ _VOICE = {
     State.GATING: Source.GATES,
     State.PUBLISHING: Source.PUBLISHER,
 }
+_QUIET = Quiet()
 # Effects that are a state's own work, begun once. The publisher's other effects are repeated until they are told.
 WORKS = frozenset({EffectKind.START_ATTEMPT, EffectKind.RUN_GATES, EffectKind.PUBLISH})
 
@@ -155,14 +156,18 @@ class ShardKeeper:
 
     def moment(self, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
         """The silence of this ticket's worker; counted from the first look when it was never heard."""
-        known = self.shard.liveness.setdefault(view.id, Liveness(mono))
-        quiet = Quiet(*(mono - (at or known.ordered) for at in (known.word, known.progress, known.rung)))
+        known = self.shard.liveness.get(view.id) or self.shard.liveness.setdefault(view.id, Liveness(mono))
+        quiet, ordered = _QUIET, known.ordered
+        if view.state is State.RUNNING:
+            quiet = Quiet(
+                mono - (known.word or ordered), mono - (known.progress or ordered), mono - (known.rung or ordered)
+            )
         if known.heard is None and view.state is State.RUNNING:
             # It was claimed, so it must speak: what it said last came before this state, or before this owner.
             return Moment(wall, silent=mono - known.ordered, jitter=jitter, quiet=quiet)
         if known.heard is not None:
             return Moment(wall, silent=mono - known.heard, jitter=jitter, quiet=quiet)
-        return Moment(wall, unclaimed=mono - known.ordered, jitter=jitter)
+        return Moment(wall, unclaimed=mono - known.ordered, jitter=jitter, quiet=quiet)
 
     def unheard(self, effect: Effect) -> bool:
         """Whether the worker of this order, of the ticket's current state, has not given a sign of life yet."""

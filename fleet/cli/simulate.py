@@ -24,7 +24,10 @@ def simulate(
     tickets: Annotated[int, typer.Option(min=1, help="How many ticket lives.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="What happens; the same seed is the same run.")] = 1,
     faults: Annotated[Level, typer.Option(help="How much goes wrong.")] = Level.HEAVY,
-    at_once: Annotated[int, typer.Option(min=1, help="Tickets per world; each world has the next seed.")] = 200,
+    at_once: Annotated[int, typer.Option(min=1, help="Tickets per world; each world has the next seed.")] = 400,
+    minutes: Annotated[
+        float, typer.Option(min=0.0, help="End after this long with what was reached; 0 = never.")
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
     """Run the fleet in simulation: crashes, losses, duplicates, partitions, jumping clocks; nothing outside is touched.
@@ -37,11 +40,12 @@ def simulate(
     shown = [clock.monotonic()]
 
     def progress(totals: Totals) -> None:
-        if clock.monotonic() - shown[0] >= 10.0:
+        if clock.monotonic() - shown[0] >= 30.0:
             shown[0] = clock.monotonic()
             say(f"{totals.tickets} of {tickets} tickets, {totals.killed} kills, {totals.seconds:.0f} s")
 
-    totals = simulate(tickets, seed, faults.value, clock, at_once=at_once, progress=progress)
+    most = minutes * 60 or float("inf")
+    totals = simulate(tickets, seed, faults.value, clock, at_once=at_once, seconds=most, progress=progress)
     story = totals.story
     if as_json:
         put_json({"type": "result", **totals.row(), "story": list(story.lines) if story else []})

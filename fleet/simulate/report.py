@@ -11,7 +11,7 @@ from fleet.simulate.record import Protections
 from fleet.simulate.shrink import Story, shortest
 from fleet.simulate.world import Outcome, Plan, run
 
-AT_ONCE = 200
+AT_ONCE = 400
 _LOST = frozenset({"I1", "I6"})
 _DOUBLED = frozenset({"I2", "I3", "I4"})
 
@@ -118,9 +118,10 @@ def simulate(
     *,
     at_once: int = AT_ONCE,
     protections: Protections | None = None,
+    seconds: float = float("inf"),
     progress: Callable[[Totals], None] = lambda _: None,
 ) -> Totals:
-    """Until every world has ended or the first promise broke."""
+    """Until every world has ended, the first promise broke, or ``seconds`` have passed."""
     totals = Totals(seed, level)
     start = clock.monotonic()
     for plan in plans(tickets, seed, level, at_once, protections or Protections()):
@@ -129,6 +130,8 @@ def simulate(
         totals.seconds = clock.monotonic() - start
         if outcome.broken is not None:
             totals.story = shortest(replace(plan), outcome)
+            break
+        if totals.seconds >= seconds:
             break
         progress(totals)
     return totals
