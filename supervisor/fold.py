@@ -104,10 +104,7 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
         case Withdrawn(number=number):
             return replace(view, activity=f"pull request #{number} closed")
         case Published() as pr:
-            if view.pull_request is not None and view.state in HAS_PULL and view.pull_request.number != pr.number:
-                return replace(view, stray=pr.number)
-            pull = PullRequest(pr.number, pr.url, pr.head, pr.base_sha, pr.local_ref)
-            return replace(view, pull_request=pull)
+            return _published(view, pr)
         case PublishFailed() as failed:
             return replace(view, news=replace(news, publish_failed=failed))
         case (
@@ -128,6 +125,12 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return _gates(view, event)
         case _ as never:
             assert_never(never)
+
+
+def _published(view: TicketView, pr: Published) -> TicketView:
+    if view.pull_request is not None and view.state in HAS_PULL and view.pull_request.number != pr.number:
+        return replace(view, stray=pr.number)
+    return replace(view, pull_request=PullRequest(pr.number, pr.url, pr.head, pr.base_sha, pr.local_ref))
 
 
 def _people(view: TicketView, event: Envelope) -> TicketView:

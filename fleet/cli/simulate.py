@@ -25,9 +25,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="What happens; the same seed is the same run.")] = 1,
     faults: Annotated[Level, typer.Option(help="How much goes wrong.")] = Level.HEAVY,
     at_once: Annotated[int, typer.Option(min=1, help="Tickets per world; each world has the next seed.")] = 400,
-    minutes: Annotated[
-        float, typer.Option(min=0.0, help="End after this long with what was reached; 0 = never.")
-    ] = 0.0,
+    minutes: Annotated[float, typer.Option(min=0.0, help="End after this long, whatever was reached.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
     """Run the fleet in simulation: crashes, losses, duplicates, partitions, jumping clocks; nothing outside is touched.
