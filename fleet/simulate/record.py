@@ -142,7 +142,7 @@ class Record:
     def step(self, name: str, epoch: int, batch: Batch) -> str:
         """As lua/step.lua: OK, EPOCH or VERSION."""
         shelf = self.shelves[name]
-        if self._protections.epoch and shelf.epoch != epoch:
+        if self._protections.epoch and (shelf.epoch != epoch or not epoch):
             return "EPOCH"
         for ticket, (expected, _) in batch.views.items():
             known = shelf.views.get(ticket)
@@ -168,7 +168,7 @@ class Record:
 
     def step_admission(self, epoch: int, operations: Sequence[str | bytes]) -> bool:
         """As lua/admission.lua."""
-        if self._protections.epoch and self.shelves[keys.ADMISSION].epoch != epoch:
+        if self._protections.epoch and (self.shelves[keys.ADMISSION].epoch != epoch or not epoch):
             return False
         todo = iter(operations)
         desk = self.admission
