@@ -15,6 +15,7 @@ class Level(StrEnum):
     """How much goes wrong."""
 
     HEAVY = "heavy"
+    STALE = "stale"
     LIGHT = "light"
     NONE = "none"
 

@@ -161,7 +161,7 @@ class Checks:
         book.fence = fence
 
     def opened(self, pull: Pull) -> None:
-        mine = [one for one in self._forge.pulls.values() if one.ticket == pull.ticket]
+        mine = self._forge.of(pull.ticket)
         if sum(one.open for one in mine) > 1:
             raise Broken("I4", pull.ticket, f"there are {len(mine)} pull requests")
         self.superfluous += len(mine) > 1
@@ -189,8 +189,8 @@ class Checks:
             self._nothing_left_open(view)
 
     def _nothing_left_open(self, view: TicketView) -> None:
-        for pull in self._forge.pulls.values():
-            if pull.ticket != view.id or not pull.open or pull.touched:
+        for pull in self._forge.of(view.id):
+            if not pull.open or pull.touched:
                 continue
             if view.state is State.CANCELLED:
                 raise Broken("I20", view.id, f"the ticket was cancelled, and its pull request {pull.number} is open")

@@ -91,6 +91,10 @@ class Forge:
         for pull in self._by_ticket.get(ticket.id, ()):
             pull.head, pull.touched = head, True
 
+    def of(self, ticket: str) -> list[Pull]:
+        """Every pull request of the ticket, oldest first."""
+        return self._by_ticket.get(ticket, [])
+
     # --- pull requests ---------------------------------------------------------------------------------------------
     def find(self, who: str, ticket: Ticket) -> Pull | None:
         """Open or closed; an open one first, then the newest."""
