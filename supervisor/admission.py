@@ -40,6 +40,11 @@ class Request:
         return f"{self.ticket}:{self.attempt}"
 
 
+def request_of(view: TicketView, attempt: int) -> Request:
+    ticket = view.ticket
+    return Request(view.id, attempt, ticket.tenant, ticket.repo, ticket.priority, ticket.accepted_at)
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """What shards tell admission. ``verb``: ask, return, pr_open, pr_closed."""

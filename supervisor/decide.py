@@ -50,7 +50,7 @@ def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
         case State.PARKED | State.REJECTED | State.ESCALATED:
             return _parked(view) or _asked_again(view)
         case State.CANCELLED | State.MERGED | State.CLOSED:
-            return _cancelled(view)
+            return _unwanted_pull(view)
         case _ as never:
             assert_never(never)
 
@@ -231,7 +231,7 @@ def _republish(
 def _in_review(view: TicketView) -> Decision | None:
     closed = view.news.closed
     if closed is None:
-        return None
+        return _unwanted_pull(view)
     state, reason = (State.MERGED, Reason.PR_MERGED) if closed.merged else (State.CLOSED, Reason.PR_CLOSED)
     note = order(view, EffectKind.NOTE_PR, turn=1, data="closed")
     return Decision(StateChanged(state, reason, f"by {closed.by}" if closed.by else ""), (Order(note),))
@@ -255,10 +255,13 @@ def _cancel(view: TicketView) -> Decision:
     return Decision(event, tuple(orders))
 
 
-def _cancelled(view: TicketView) -> Decision | None:
-    """An effect already begun finishes and is compensated: the fleet's own pull request is closed (I20)."""
-    pull = view.pull_request
-    if view.state is not State.CANCELLED or pull is None or view.withdraw == pull.number:
+def _unwanted_pull(view: TicketView) -> Decision | None:
+    """Closes the fleet's pull request of a cancelled ticket (I20: an effect already begun is compensated), and a
+    second one that a publisher opened after it was given up (I4).
+    """
+    pull = view.pull_request.number if view.pull_request and view.state is State.CANCELLED else view.stray
+    if not pull or view.withdraw == pull:
         return None
-    close = Effect(EffectKind.WITHDRAW, view.id, view.attempt, 0, pull.number, view.cancel)
-    return Decision(WithdrawOrdered(pull.number), (Order(close),))
+    why = view.cancel or "the ticket already has another one"
+    close = Effect(EffectKind.WITHDRAW, view.id, view.attempt, 0, pull, why)
+    return Decision(WithdrawOrdered(pull), (Order(close),))

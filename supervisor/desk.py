@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from fleet.adapters.shard_store import ShardStore
 from fleet.core.codec import CodecError, decode, encode
 from fleet.core.events import Envelope, SlotGranted, Source
+from fleet.core.states import State
+from fleet.core.step import Shards
 from fleet.core.view import Hold, TicketView
-from supervisor.admission import Caps, Choice, Message, Request, choose, in_review, reconcile
+from supervisor.admission import Caps, Choice, Message, Request, choose, in_review, reconcile, request_of
 
 RECONCILE_EVERY = 60.0
 
@@ -16,7 +17,7 @@ RECONCILE_EVERY = 60.0
 class Desk:
     """Owned by the supervisor process that holds the lease of ``adm``, under that lease's ``epoch``."""
 
-    def __init__(self, store: ShardStore, epoch: int, caps: Caps, views: Callable[[], Iterable[TicketView]]) -> None:
+    def __init__(self, store: Shards, epoch: int, caps: Caps, views: Callable[[], Iterable[TicketView]]) -> None:
         self.epoch = epoch
         self._store = store
         self._caps = caps
@@ -87,14 +88,21 @@ class Desk:
                 operations += ["p", request.ticket]
 
     def _reconcile(self, operations: list[str | bytes]) -> None:
-        """Drops places, requests and open pull requests whose ticket no longer has or wants them."""
-        if not (self._grants or self._waiting or self._pulls):
-            return
+        """Drops places, requests and open pull requests whose ticket no longer has or wants them.
+
+        A ticket that waits for an answer to a request of which nothing is known here is taken in again.
+        """
         views = {view.id: view for view in self._views()}
         for key in reconcile({**self._waiting, **self._grants}, views):
             self._grants.pop(key, None)
             self._waiting.pop(key, None)
             operations += ["g", key, "w", key]
+        for view in views.values():
+            if view.state is State.QUEUED and view.asked == view.attempt + 1:
+                request = request_of(view, view.asked)
+                if request.key not in self._waiting and request.key not in self._grants:
+                    self._waiting[request.key] = request
+                    operations += ["W", request.key, encode(request)]
         for ticket in [ticket for ticket in self._pulls if not in_review(views.get(ticket))]:
             self._pulls.pop(ticket)
             operations += ["p", ticket]

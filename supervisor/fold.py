@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import assert_never
 
 from fleet.core.errors import InternalError
@@ -49,12 +48,15 @@ from fleet.core.events import (
     WithdrawOrdered,
     WorkspaceReady,
 )
+from fleet.core.frozen import replace
 from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
 from supervisor.stall import watched
 
 _STEERS = 20
+# The ticket has its one pull request; any other one is too many.
+HAS_PULL = frozenset({State.IN_REVIEW, State.MERGED, State.CLOSED})
 _DIGEST = 4000
 
 
@@ -65,9 +67,10 @@ def fold(view: TicketView | None, event: Envelope) -> TicketView:
             raise InternalError(f"{event.kind} came before the ticket {event.ticket} was accepted.")
         check(None, State.QUEUED, Reason.ACCEPTED)
         return TicketView(event.data.ticket, State.QUEUED, Reason.ACCEPTED, since=event.at, version=1)
+    after = _apply(view, event)
     if event.source is Source.ATTEMPTS and event.seq:
-        view = replace(view, seq=event.seq, missing_from=0)
-    return replace(_apply(view, event), version=view.version + 1)
+        return replace(after, seq=event.seq, missing_from=0, version=view.version + 1)
+    return replace(after, version=view.version + 1)
 
 
 def fold_all(events: list[Envelope]) -> TicketView | None:
@@ -105,8 +108,8 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return replace(view, withdraw=number)
         case Withdrawn(number=number):
             return replace(view, activity=f"pull request #{number} closed")
-        case Published(number=number, url=url, head=head, base_sha=base, local_ref=ref):
-            return replace(view, pull_request=PullRequest(number, url, head, base, ref))
+        case Published() as pr:
+            return _published(view, pr)
         case PublishFailed() as failed:
             return replace(view, news=replace(news, publish_failed=failed))
         case (
@@ -127,6 +130,12 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return _gates(view, event)
         case _ as never:
             assert_never(never)
+
+
+def _published(view: TicketView, pr: Published) -> TicketView:
+    if view.pull_request is not None and view.state in HAS_PULL and view.pull_request.number != pr.number:
+        return replace(view, stray=pr.number)
+    return replace(view, pull_request=PullRequest(pr.number, pr.url, pr.head, pr.base_sha, pr.local_ref))
 
 
 def _people(view: TicketView, event: Envelope) -> TicketView:
@@ -219,6 +228,8 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         # A merge may be told before the publishing: it is news for the state that follows.
         news=News(closed=view.news.closed) if changed.state is State.IN_REVIEW else News(),
     )
+    if view.state is State.QUEUED and changed.state is not State.STARTING:
+        moved = replace(moved, asked=0)  # its request is given back; another one must be made
     if changed.state is State.STARTING:
         return replace(
             moved, attempt=changed.attempt, seq=0, missing_from=0, change=None, round=0, gates=(), watch=Watch()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from fleet.adapters import keys
 from fleet.adapters.crash import crash_here
-from fleet.adapters.shard_store import Batch, Refused, ShardStore, Step
 from fleet.adapters.telemetry import about_event, listening, log
 from fleet.core.codec import decode, encode
 from fleet.core.effects import WAKES, Effect, EffectKind
@@ -20,9 +19,10 @@ from fleet.core.events import Envelope, Nudged, Source, StateChanged
 from fleet.core.outbox import Outstanding
 from fleet.core.ports import Clock, Dice, Waker
 from fleet.core.retry import RETRY_AFTER_MOST_S
+from fleet.core.step import Batch, Refused, Shards, Step
 from fleet.core.ticket import all_shards
 from fleet.core.view import TicketView
-from supervisor.admission import Caps, Message, Request
+from supervisor.admission import Caps, Message, request_of
 from supervisor.desk import Desk
 from supervisor.policy import Policy
 from supervisor.shard import WORKS, Shard, ShardKeeper, Turn
@@ -33,6 +33,7 @@ SWEEP_EVERY = 2.0
 BLOCK_MS = 500
 # A pass that took this much longer than it meant to wait was deaf: the store did not answer, or we were frozen.
 DEAF_AFTER = 1.0
+_FIRST_PAUSE = 0.05
 _VERBS = {EffectKind.ASK_SLOT: "ask", EffectKind.RETURN_SLOT: "return"}
 
 
@@ -48,7 +49,7 @@ class _Timers:
 class Supervisor:
     """``stop`` is asked once per pass; on True the leases are given back and ``run`` returns."""
 
-    def __init__(self, store: ShardStore, waker: Waker, clock: Clock, dice: Dice, policy: Policy, caps: Caps) -> None:
+    def __init__(self, store: Shards, waker: Waker, clock: Clock, dice: Dice, policy: Policy, caps: Caps) -> None:
         self._store = store
         self._waker = waker
         self._clock = clock
@@ -60,21 +61,28 @@ class Supervisor:
         self._timers = _Timers()
         self._sent: dict[str, float] = {}
         self._due: dict[str, float] = {}
+        self._pause = _FIRST_PAUSE
 
     def run(self, stop: Callable[[], bool]) -> None:
-        pause = 0.05
         while not stop():
-            try:
-                self.turn(BLOCK_MS)
-                pause = 0.05
-            except Refused:
-                self._drop_all()
-            except TemporaryError:
-                # The store is away. Silence means nothing now: liveness starts anew when it is back (I15).
-                self._drop_all()
+            pause = self.once(BLOCK_MS)
+            if pause:
                 self._clock.sleep(pause)
-                pause = min(pause * 2, 2.0)
         self.leave()
+
+    def once(self, block_ms: int) -> float:
+        """One pass, whatever becomes of it. Answers how many seconds to wait before the next one."""
+        try:
+            self.turn(block_ms)
+        except Refused:
+            self._drop_all()
+        except TemporaryError:
+            # The store is away. Silence means nothing now: liveness starts anew when it is back (I15).
+            self._drop_all()
+            pause, self._pause = self._pause, min(self._pause * 2, 2.0)
+            return pause
+        self._pause = _FIRST_PAUSE
+        return 0.0
 
     def leave(self) -> None:
         """Gives every lease back, so that another supervisor need not wait for it to expire."""
@@ -135,18 +143,22 @@ class Supervisor:
         members = max(1, self._store.announce())
         entities = (*all_shards(), keys.ADMISSION)
         fair = -(-len(entities) // members)
-        mine = [name for name in entities if name in self.owned]
+        before = self.owned
+        mine = [name for name in entities if name in before]
         for name, epoch in self._store.renew(mine).items():
             if epoch != self._epoch(name):
                 self._drop(name)
-        for name in [name for name in mine if name in self.owned][fair:]:
+        kept = self.owned
+        for name in [name for name in mine if name in kept][fair:]:
             self._store.release(name)
             self._drop(name)
+        owned = self.owned
         for name in entities:
-            if len(self.owned) >= fair:
+            if len(owned) >= fair:
                 break
-            if name not in self.owned:
+            if name not in owned:
                 self._take(name)
+                owned = self.owned
 
     def _take(self, name: str) -> None:
         epoch, _ = self._store.lease(name)
@@ -168,6 +180,10 @@ class Supervisor:
             dict(loaded.cursors),
             self._store.incarnation,
         )
+        for orders in outbox.values():
+            for effect_id in orders:
+                # Whether it was begun must be looked up again: what was heard of its worker is forgotten.
+                self._sent.pop(effect_id, None)
         self._keepers[name] = ShardKeeper(shard, self._policy)
 
     def _epoch(self, name: str) -> int:
@@ -254,10 +270,8 @@ class Supervisor:
                 keeper.forget(effect_id)
 
     def _message(self, view: TicketView, effect: Effect) -> Message:
-        ticket = view.ticket
         verb = _VERBS.get(effect.kind) or ("pr_open" if effect.data == "open" else "pr_closed")
-        request = Request(view.id, effect.attempt, ticket.tenant, ticket.repo, ticket.priority, ticket.accepted_at)
-        return Message(verb, request)
+        return Message(verb, request_of(view, effect.attempt))
 
     def _sweep(self, mono: float) -> None:
         """Finds orders that were begun: they need no further wake-up, and from now on their worker's silence counts."""

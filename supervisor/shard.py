@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from fleet.adapters.shard_store import Batch
 from fleet.core.codec import CodecError, decode_event, encode
 from fleet.core.commands import Command, CommandKind
 from fleet.core.effects import WAKES, Effect, EffectKind
@@ -34,12 +33,13 @@ from fleet.core.events import (
 from fleet.core.outbox import Outstanding
 from fleet.core.retry import RETRY_AFTER_MOST_S
 from fleet.core.states import State
+from fleet.core.step import Batch
 from fleet.core.ticket import shard_of
 from fleet.core.tracing import traceparent
 from fleet.core.view import TicketView
 from supervisor.decide import decide
 from supervisor.decision import Moment
-from supervisor.fold import fold
+from supervisor.fold import HAS_PULL, fold
 from supervisor.policy import Policy
 from supervisor.stall import Quiet
 from supervisor.telling import status, to_be_told
@@ -52,6 +52,7 @@ _VOICE = {
     State.GATING: Source.GATES,
     State.PUBLISHING: Source.PUBLISHER,
 }
+_QUIET = Quiet()
 # Effects that are a state's own work, begun once. The publisher's other effects are repeated until they are told.
 WORKS = frozenset({EffectKind.START_ATTEMPT, EffectKind.RUN_GATES, EffectKind.PUBLISH})
 
@@ -118,7 +119,7 @@ class ShardKeeper:
             for cursor, raw in rows:
                 turn.batch.cursors[source] = cursor
                 self._take(turn, source, raw, wall)
-        self._decide_all(turn, set(turn.views), wall, mono, jitter)
+        self._decide_all(turn, list(turn.views), wall, mono, jitter)
         return turn
 
     def tick(self, wall: float, mono: float, jitter: float) -> Turn:
@@ -184,14 +185,18 @@ class ShardKeeper:
         if view.until is not None:
             over = self._waited(view, view.until, wall, mono)
             return Moment(view.until if over else min(wall, view.until - 1.0), jitter=jitter)
-        known = self.shard.liveness.setdefault(view.id, Liveness(mono))
-        quiet = Quiet(*(mono - (at or known.ordered) for at in (known.word, known.progress, known.rung)))
+        known = self.shard.liveness.get(view.id) or self.shard.liveness.setdefault(view.id, Liveness(mono))
+        quiet, ordered = _QUIET, known.ordered
+        if view.state is State.RUNNING:
+            quiet = Quiet(
+                mono - (known.word or ordered), mono - (known.progress or ordered), mono - (known.rung or ordered)
+            )
         if known.heard is None and view.state is State.RUNNING:
             # It was claimed, so it must speak: what it said last came before this state, or before this owner.
             return Moment(wall, silent=mono - known.ordered, jitter=jitter, quiet=quiet)
         if known.heard is not None:
             return Moment(wall, silent=mono - known.heard, jitter=jitter, quiet=quiet)
-        return Moment(wall, unclaimed=mono - known.ordered, jitter=jitter)
+        return Moment(wall, unclaimed=mono - known.ordered, jitter=jitter, quiet=quiet)
 
     def unheard(self, effect: Effect) -> bool:
         """Whether the worker of this order, of the ticket's current state, has not given a sign of life yet."""
@@ -347,7 +352,7 @@ def _waits_for(view: TicketView, attempt: int) -> bool:
 
 
 # The publisher was slower than the supervisor's patience: people must still find the pull request it opened.
-_KEEPS_LATE_PULL = frozenset({State.CANCELLED, State.ESCALATED, State.PARKED})
+_KEEPS_LATE_PULL = frozenset({State.CANCELLED, State.ESCALATED, State.PARKED, State.REJECTED})
 
 
 def _stale(view: TicketView, event: Envelope) -> bool:
@@ -359,8 +364,11 @@ def _stale(view: TicketView, event: Envelope) -> bool:
         rounds = GatesStarted | GateFinished | GatesFinished | GatesFailed
         return isinstance(data, rounds) and data.round != view.round
     if event.source is Source.PUBLISHER and isinstance(data, Published | PublishFailed):
-        if isinstance(data, Published) and view.state in _KEEPS_LATE_PULL and event.attempt == view.attempt:
-            return False
+        if isinstance(data, Published) and event.attempt <= view.attempt:
+            if view.state in _KEEPS_LATE_PULL:
+                return False
+            if view.state in HAS_PULL and view.pull_request is not None and view.pull_request.number != data.number:
+                return False
         other_round = isinstance(data, PublishFailed) and data.round != view.round
         return view.state is not State.PUBLISHING or event.attempt != view.attempt or other_round
     return False

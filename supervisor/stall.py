@@ -8,9 +8,10 @@ until something new happens. A command cannot listen: only its deadline ends it.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fleet.core.events import Nudged, Rung
+from fleet.core.frozen import replace
 from fleet.core.states import State
 from fleet.core.view import TicketView, Watch
 from supervisor.policy import Policy

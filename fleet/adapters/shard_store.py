@@ -7,59 +7,23 @@ replaced meanwhile is refused (``Refused``) and drops the shard.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.adapters import keys
 from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
 from fleet.core.codec import decode, encode, encode_event
 from fleet.core.effects import BEGUN_BY, Effect
-from fleet.core.errors import ConflictError, TemporaryError
+from fleet.core.errors import TemporaryError
 from fleet.core.events import Envelope, Source
-from fleet.core.outbox import Outstanding
+from fleet.core.step import Batch, Loaded, Refused, Step
 from fleet.core.ticket import shard_of
-from fleet.core.view import Hold, TicketView
+from fleet.core.view import Hold
 
 READ_MOST = 500
 
 
-class Refused(ConflictError):
-    """The epoch or a version is not what this owner believed: it no longer owns the shard."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """All that one step writes for one shard. Filled by ``supervisor.shard``, written by ``ShardStore.step``."""
-
-    views: dict[str, tuple[int, TicketView]] = field(default_factory=dict)
-    log: list[Envelope] = field(default_factory=list)
-    orders: list[Outstanding] = field(default_factory=list)
-    withdrawn: list[str] = field(default_factory=list)
-    cancelled: list[str] = field(default_factory=list)
-    cursors: dict[Source, str] = field(default_factory=dict)
-    quarantined: list[bytes] = field(default_factory=list)
-
-    @property
-    def empty(self) -> bool:
-        """Whether only cursors moved: nothing would be lost by writing later."""
-        return not (self.views or self.log or self.orders or self.withdrawn or self.cancelled or self.quarantined)
-
-
-# A shard's name, the epoch under which it is ours, and what to write.
-Step = tuple[str, int, Batch]
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A shard as its new owner finds it."""
-
-    views: Mapping[str, bytes]
-    outbox: Mapping[str, bytes]
-    cursors: Mapping[Source, str]
-
-
 class ShardStore:
-    """Raises TemporaryError while the store is away."""
+    """Implements ``fleet.core.step.Shards`` on Redis or Valkey. Raises TemporaryError while the store is away."""
 
     def __init__(self, client: FleetRedis, member: str, lease_ms: int = 4000) -> None:
         self._redis = client

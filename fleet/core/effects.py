@@ -19,6 +19,8 @@ class EffectKind(Enum):
     STATUS = "status"
     WITHDRAW = "withdraw"
 
+    __hash__ = object.__hash__  # by identity: members are single objects, and hashing names is slow
+
 
 # Effects that a Celery worker carries out: (queue, task name). The others are done by the supervisor itself.
 WAKES: dict[EffectKind, tuple[str, str]] = {

@@ -60,6 +60,9 @@ class Source(Enum):
     ADMISSION = "admission"
     SUPERVISOR = "supervisor"
 
+    # Members are single objects; Enum would hash their names in Python each time they key a dict.
+    __hash__ = object.__hash__
+
 
 # --- intake and people ---------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class State(Enum):
     REJECTED = "rejected"
     ESCALATED = "escalated"
 
+    __hash__ = object.__hash__  # by identity: members are single objects, and hashing names is slow
+
     @property
     def terminal(self) -> bool:
         return self in TERMINAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -86,6 +87,7 @@ def ticket_id(tenant: str, repo: str, number: int, generation: int) -> str:
     return f"{name}-{number}-{digest}"
 
 
+@functools.lru_cache(65536)
 def shard_of(ticket: str) -> str:
     """The shard's name (``s00`` … ``s15``), a hash of the id; fixed for an installation."""
     return f"s{int.from_bytes(hashlib.sha256(ticket.encode()).digest()[:4], 'big') % SHARDS:02d}"

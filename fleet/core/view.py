@@ -89,6 +89,7 @@ class TicketView:
     loss. ``asked`` is the attempt for which admission was asked last; ``slot`` the one that holds a place (0: none).
     ``failures`` are (cause, count) pairs. ``digest`` is what the next attempt is told about the last failure,
     and ``repair`` the attempt whose change it is to mend (0: none).
+    ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
     """
 
@@ -114,6 +115,7 @@ class TicketView:
     gates: tuple[GateSummary, ...] = ()
     pull_request: PullRequest | None = None
     withdraw: int = -1
+    stray: int = 0
     failures: tuple[tuple[str, int], ...] = ()
     digest: str = ""
     repair: int = 0

@@ -23,6 +23,16 @@ def head_ref(ticket: str, attempt: int) -> str:
     return f"refs/fleet/{ticket}/{attempt}"
 
 
+def pushed_refs(ticket: str) -> str:
+    """Below here the publisher keeps what it pushed, or died pushing."""
+    return f"refs/publisher/{ticket}/pushed/"
+
+
+def pushed_ref(ticket: str, attempt: int, round: int) -> str:
+    """Sorts as attempts and rounds follow each other."""
+    return f"{pushed_refs(ticket)}{attempt:06d}.{round:06d}"
+
+
 def pass_for(
     view: TicketView,
     attempt: int,

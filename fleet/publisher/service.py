@@ -133,7 +133,8 @@ class Publisher:
         if found is None or (number and found.number != number) or not found.ours or not found.open:
             return False
         mark = f"<!-- fleet:withdrawn ticket={ticket.id} -->"
-        reason = f"{mark}\nThe fleet closes its pull request because the ticket was cancelled: {code(why, 400)}"
+        because = "the ticket was cancelled: " if view.cancel else ""
+        reason = f"{mark}\nThe fleet closes its pull request because {because}{code(why, 400)}"
         self._forge.put_comment(ticket.repo, found.number, mark, reason)
         self._forge.close_pull_request(ticket.repo, found.number)
         return True
@@ -226,6 +227,8 @@ class Publisher:
                 PublishProblem.MOVED,
                 f"The branch {ticket.branch} is at {there[:12]}, a commit that the fleet did not put there.",
             )
+        # Kept before the push, so that a publisher that dies here leaves a branch that the next one knows.
+        work.store.update_ref(decide.pushed_ref(ticket.id, work.proof.attempt, work.view.round), head)
         # The lease is on what was seen: whoever moves the branch from now on wins, and this push is refused.
         said = work.store.push(work.remote.url, head, f"refs/heads/{ticket.branch}", there, work.remote.auth)
         if said.status is PushStatus.REJECTED:
@@ -245,12 +248,31 @@ class Publisher:
         return next((sha for sha, name in listed if name == ref), "")
 
     def _our_heads(self, work: Work) -> frozenset[str]:
-        """Where the branch may be: not there, at the published head, or at one of an earlier attempt."""
-        ticket, attempt = work.view.ticket, work.proof.attempt
-        if work.view.pull_request is not None:
-            return frozenset({work.view.pull_request.head_sha})
-        earlier = (work.store.rev(decide.head_ref(ticket.id, number)) for number in range(1, attempt))
-        return frozenset({"", *(sha for sha in earlier if sha)})
+        """Where the branch may be: not there, at the published head, or where an earlier attempt or round pushed it.
+
+        A later one's head is not ours to replace: this publisher was given up, and another went on (I3).
+        """
+        ticket, view = work.view.ticket, work.view
+        fence = decide.pushed_ref(ticket.id, work.proof.attempt, view.round)
+        pushed = work.store.refs(decide.pushed_refs(ticket.id))
+        earlier = {sha for ref, sha in pushed.items() if ref < fence}
+        gated = (work.store.rev(decide.head_ref(ticket.id, number)) for number in range(1, work.proof.attempt))
+        earlier.update(sha for sha in gated if sha)
+        return frozenset({view.pull_request.head_sha if view.pull_request else "", *earlier})
+
+    def unknown(self, view: TicketView) -> Published | None:
+        """The open pull request at the forge that ``view`` does not know of: its publisher died, or was given up.
+
+        One that a person pushed to is theirs; nothing is said of it.
+        """
+        ticket = view.ticket
+        found = self._forge.find_pull_request(ticket.repo, ticket.branch, pull_request_marker(ticket.id))
+        known = view.pull_request.number if view.pull_request else 0
+        if found is None or not found.ours or not found.open or found.number == known:
+            return None
+        if found.head_sha not in self._stores(ticket.repo).refs(decide.pushed_refs(ticket.id)).values():
+            return None
+        return Published(found.number, found.url, found.head_sha, view.base_sha)
 
     def _pull_request(self, work: Work, evidence: Evidence) -> ForgePull:
         """Found by branch or marker, else created; found again after any answer that leaves doubt (I4)."""

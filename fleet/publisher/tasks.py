@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+from contextlib import suppress
 
 from fleet.adapters.crash import crash_here
 from fleet.adapters.telemetry import log
 from fleet.adapters.teller import Teller
 from fleet.core.effects import Effect, EffectKind
-from fleet.core.errors import ParkError, UsageError
+from fleet.core.errors import ParkError, TemporaryError, UsageError
 from fleet.core.events import (
     EventData,
     PublishFailed,
@@ -20,10 +21,13 @@ from fleet.core.events import (
     Withdrawn,
 )
 from fleet.core.ports import Clock, Ledger
+from fleet.core.states import State
+from fleet.core.view import TicketView
 from fleet.publisher.markdown import visible
 from fleet.publisher.service import Publisher
 
 ROLE = "publisher"
+_AT_REST = frozenset({State.PARKED, State.REJECTED, State.ESCALATED, State.CANCELLED})
 
 
 class PublisherTasks:
@@ -56,6 +60,10 @@ class PublisherTasks:
                 bug = error
                 detail = f"The publisher ended in {type(error).__name__}: {visible(str(error), 500)}"
                 said = PublishFailed(round, PublishProblem.FORGE_DOWN, detail)
+        if isinstance(said, PublishFailed) and said.problem is PublishProblem.MOVED:
+            # Another publisher went on meanwhile: what this one opened must not stay behind unknown.
+            with suppress(TemporaryError):
+                self._tell_unknown(self._ledger.view(ticket) or view)
         self._teller.tell(view, attempt, said)
         if bug is not None:
             raise bug
@@ -69,6 +77,8 @@ class PublisherTasks:
             except (ParkError, UsageError) as error:
                 # A token that may not comment must not hold the work up; the ticket's log has what people need.
                 log("publisher").warning("status not posted", ticket=ticket, why=str(error))
+            if view.state in _AT_REST and view.pull_request is None and view.head:
+                self._teller.insist(lambda: self._tell_unknown(view))
             self._teller.tell(view, attempt, StatusPosted(view.version))
 
     def withdraw(self, ticket: str, attempt: int, round: int) -> None:
@@ -81,6 +91,12 @@ class PublisherTasks:
             return
         self._teller.insist(lambda: self._publisher.withdraw(view, view.withdraw, effect.data or view.cancel))
         self._teller.tell(view, attempt, Withdrawn(view.withdraw))
+
+    def _tell_unknown(self, view: TicketView) -> None:
+        """Tells of a pull request that the ticket does not know. Raises TemporaryError while the forge is away."""
+        found = self._publisher.unknown(view)
+        if found is not None:
+            self._teller.tell(view, view.attempt, found)
 
     def _begin(self, effect: Effect) -> Effect | None:
         """The order as it stands in the outbox, claimed; None when it was withdrawn, done or begun by another call."""

@@ -8,12 +8,16 @@ from dataclasses import replace
 import pytest
 
 from fleet.adapters import keys
+from fleet.core.effects import Effect, EffectKind
 from fleet.core.errors import InternalError
-from fleet.core.events import PublishFailed, PublishProblem
+from fleet.core.events import Published, PublishFailed, PublishProblem
+from fleet.core.states import Reason, State
 from fleet.core.ticket import shard_of
 from fleet.core.view import PullRequest
+from fleet.publisher.plan import head_ref
 from tests.publisher.world import REPO, WHO, World, problem, published
 
+PULLS = f"/api/v3/repos/{REPO}/pulls"
 READS = {"git.fetch", "pull.list", "issue.get", "status.combined", "comment.list", "user.me"}
 WRITES = {"git.push", "pull.create", "issue.label", "status.create", "comment.create"}
 
@@ -110,6 +114,29 @@ def test_an_earlier_attempt_that_died_after_its_push_is_followed(world: World) -
     second = world.gated(attempt=2, head=world.commit(world.base, {"b.py": ""}))
     done = published(world.publisher().publish(second, 2, 1))
     assert world.branch_at(second.ticket.branch) == second.head == done.head
+
+
+def test_an_earlier_round_that_died_after_its_push_is_followed(world: World) -> None:
+    """And it stays behind: when it goes on after all, the later round's commit is not its to replace."""
+    first = world.gated(round=1)
+    world.forge.faults[("before", "POST", PULLS)] = 502
+    assert problem(world.publisher().publish(first, 1, 1)) is PublishProblem.FORGE_DOWN
+    assert world.branch_at(first.ticket.branch) == first.head
+    second = world.gated(round=2, head=world.commit(world.base, {"b.py": ""}))
+    assert published(world.publisher().publish(second, 1, 2)).head == second.head
+    world.store.update_ref(head_ref(first.id, 1), first.head)
+    assert problem(world.publisher().publish(first, 1, 1)) is PublishProblem.MOVED
+    assert world.branch_at(second.ticket.branch) == second.head
+
+
+def test_a_pull_request_whose_publisher_died_is_found_with_the_next_status(world: World) -> None:
+    view = world.gated()
+    done = published(world.publisher().publish(view, 1, 1))
+    rejected = replace(view, state=State.REJECTED, reason=Reason.GATES_RED, version=9)
+    world.keep(rejected)
+    world.order(Effect(EffectKind.STATUS, view.id, 1, 9))
+    world.tasks().status(view.id, 1, 9)
+    assert [event.number for event in world.endings() if isinstance(event, Published)] == [done.number]
 
 
 @pytest.mark.invariant("I13")

@@ -6,7 +6,6 @@ from collections import Counter
 
 from hypothesis import strategies as st
 
-from fleet.adapters.shard_store import Batch
 from fleet.core.codec import decode, decode_event, encode, encode_event
 from fleet.core.effects import Effect
 from fleet.core.events import (
@@ -21,6 +20,7 @@ from fleet.core.events import (
 from fleet.core.outbox import Outstanding
 from fleet.core.retry import FailureClass
 from fleet.core.states import State
+from fleet.core.step import Batch
 from fleet.core.ticket import TicketLimits, shard_of
 from fleet.core.view import TicketView
 from tests.support.tickets import ticket

@@ -137,7 +137,7 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
         replace(view(S.PARKED, slot=0, change=CHANGE, news=News(approved=HEAD, approved_by="a")), reason=R.APPROVAL),
         NOW,
         (S.GATING, R.APPROVED),
-        {"run_gates"},
+        {"gates"},
     ),
     (  # another commit than the one that waits
         replace(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fleet.adapters import keys
-from fleet.adapters.shard_store import Batch, Refused
 from fleet.core.codec import encode
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.events import AttemptFailed, CancelRequested, Note, Source
 from fleet.core.outbox import Outstanding
 from fleet.core.retry import FailureClass
 from fleet.core.states import Reason, State
+from fleet.core.step import Batch, Refused
 from fleet.core.ticket import TicketLimits, shard_of
 from supervisor.policy import Policy
 from tests.supervisor.world import World

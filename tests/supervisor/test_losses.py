@@ -6,7 +6,6 @@ import itertools
 
 import pytest
 
-from fleet.adapters.shard_store import Refused
 from fleet.core.codec import encode, encode_event
 from fleet.core.effects import EffectKind
 from fleet.core.errors import TemporaryError
@@ -29,6 +28,7 @@ from fleet.core.events import (
     Withdrawn,
 )
 from fleet.core.states import Reason, State
+from fleet.core.step import Refused
 from fleet.core.ticket import Ticket, shard_of
 from supervisor.admission import Caps, Message, Request
 from supervisor.service import Supervisor

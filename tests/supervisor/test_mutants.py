@@ -214,9 +214,9 @@ MUTANTS = {
         ("running",),
     ),
     "compensation": Mutant(
-        "supervisor.decide:_cancelled",
-        "or pull is None or view.withdraw == pull.number:",
-        "or True:",
+        "supervisor.decide:_unwanted_pull",
+        "if not pull or view.withdraw == pull:",
+        "if True:",
         life.test_cancel_stops_what_is_not_begun_and_compensates_what_is,
         ("in_review",),
     ),
