@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from fleet.core.ports import Clock
 _MOST = 4096
 _REQUEST_S = 2.0
 _LOOK_S = 5.0
+_TIDIED = 2
 
 
 class AttemptHost:
@@ -41,6 +43,7 @@ class AttemptHost:
         self._clock = clock
         self._on_gone = on_gone
         self._guards: set[int] = set()
+        self._untidy = 0
         self._stopping = False
 
     def serve(self, socket_path: Path) -> None:
@@ -57,7 +60,8 @@ class AttemptHost:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        self._on_gone()
+        self._untidy = _TIDIED
+        self._tidy()
         with selectors.DefaultSelector() as events:
             events.register(listener, selectors.EVENT_READ)
             events.register(wake_out, selectors.EVENT_READ)
@@ -66,6 +70,7 @@ class AttemptHost:
                 with suppress(BlockingIOError):
                     wake_out.recv(_MOST)
                 self._bury()
+                self._tidy()
                 if listener in ready:
                     self._answer(listener)
         socket_path.unlink(missing_ok=True)
@@ -119,7 +124,21 @@ class AttemptHost:
             # Whatever these leave behind comes to us next, and its death wakes us again.
             fork.kill_tree(pid)
         if gone or orphans:
+            self._untidy = _TIDIED
+
+    def _tidy(self) -> None:
+        """Once at once and once at the next look: a lock may come free a moment after its holder was reaped.
+
+        A folder that cannot be removed is tried again. It must not end the host, which every other attempt needs.
+        """
+        if not self._untidy:
+            return
+        try:
             self._on_gone()
+        except OSError as error:
+            print(f"attempts: what an attempt left is not removed yet: {error}", file=sys.stderr, flush=True)
+        else:
+            self._untidy -= 1
 
 
 def serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -134,6 +135,30 @@ def test_a_killed_guard_leaves_nothing_behind(attempts: Attempts, tier: Tier) ->
     assert eventually(lambda: sleepers() == [])
     assert eventually(lambda: [path.name for path in attempts.layout.slots.iterdir() if path.is_dir()] == [])
     assert eventually(lambda: [path.name for path in attempts.scratch.iterdir() if path.is_dir()] == [])
+
+
+@pytest.mark.invariant("I10")
+def test_a_janitor_that_fails_is_asked_again_and_ends_nobody(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tidy, asked = attempts.sweep, itertools.count()
+
+    def sweep() -> None:
+        """Every second call fails, the first one, when the host begins, among them."""
+        if next(asked) % 2 == 0:
+            raise OSError("Directory not empty")
+        tidy()
+
+    monkeypatch.setattr(host, "_LOOK_S", 0.1)
+    monkeypatch.setattr(attempts, "sweep", sweep)
+    attempts.serve()
+    one = attempts.order(LONG)
+    live = attempts.launcher.start(one.id, 1)
+    assert eventually(lambda: len(sleepers()) == 2, 20)
+    os.kill(live.pid, signal.SIGKILL)
+    assert attempts.launcher.wait(live, 10)
+    assert eventually(lambda: [path.name for path in attempts.layout.slots.iterdir() if path.is_dir()] == [])
+    attempts.finish(attempts.order(attempt=2), attempt=2)
 
 
 @pytest.mark.invariant("I10")
