@@ -99,7 +99,7 @@ def test_without_its_store_a_supervisor_waits_and_loses_nothing(world: World, fo
 
 
 def test_a_supervisor_that_spins_is_noticed(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Mutant("supervisor.service:Supervisor.run", "pause = min(pause * 2, 2.0)", "pause = 0.01").install(monkeypatch)
+    Mutant("supervisor.service:Supervisor.once", "min(self._pause * 2, 2.0)", "0.01").install(monkeypatch)
     with pytest.raises(AssertionError, match="this spins"):
         an_outage(world, folder, Fault.RESET)
 

@@ -85,7 +85,12 @@ class Fleet:
         return self.ledger(Role.PEOPLE).view(one.id)
 
     def reaches(self, one: Ticket, state: State, seconds: float = 40.0) -> bool:
-        return eventually(lambda: (view := self.view(one)) is not None and view.state is state, seconds, every=0.1)
+        there = eventually(lambda: (view := self.view(one)) is not None and view.state is state, seconds, every=0.1)
+        if not there:
+            print(self.view(one))
+            for _, event in self.ledger(Role.PEOPLE).log(one.id):
+                print(f"{event.at:.1f} {event.source.value} {event.attempt} {event.data}"[:200])
+        return there
 
     def close(self) -> None:
         self._stop.set()
