@@ -58,7 +58,7 @@ def is_ours(folder: str, uid: int) -> bool:
     """A folder that another uid owns or may write is refused: code from it would run as us."""
     try:
         if not os.path.isdir(folder):
-            os.makedirs(folder, mode=0o755)
+            os.makedirs(folder, mode=0o755, exist_ok=True)  # another first run may make it at this very moment
         found = os.lstat(folder)
     except OSError as error:
         if error.errno == 28:  # ENOSPC

@@ -186,6 +186,27 @@ def test_no_venv_module_names_the_package(tmp_path: Path) -> None:
     assert not (tmp_path / "env").exists()
 
 
+def test_a_cache_that_another_first_run_makes_meanwhile_is_ours(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import environment\n"
+        "real = os.path.isdir\n"
+        "def asked_just_before(folder):\n"
+        "    os.path.isdir = real\n"
+        "    os.mkdir(folder)\n"
+        "    return False\n"
+        "os.path.isdir = asked_just_before\n"
+        "print(environment.is_ours(sys.argv[2], os.getuid()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, str(ROOT / "bin"), str(tmp_path / "cache")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_two_first_runs_install_once(machine: Machine, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
