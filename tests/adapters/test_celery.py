@@ -335,35 +335,3 @@ def test_wake_ups_read_well() -> None:
     assert text("tabulate-1-4f9c2a", "1", "0") == "tabulate-1-4f9c2a attempt 1"
     assert text("tabulate-1-4f9c2a", "2", "1", "0") == "tabulate-1-4f9c2a attempt 2 round 1"
     assert text("tabulate-1-4f9c2a", "2", "0", "3") == "tabulate-1-4f9c2a attempt 2 turn 3"
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="/proc tells the CPU time")
-def test_idle_cpu_is_printed(server: EmbeddedRedis, sender: FleetCelery, start: Callable[..., Worker]) -> None:
-    """From one heartbeat of an idle worker to the next (10 s)."""
-    worker, beats = start(), []
-    listener = connect(server.address, "admin", server.password(Role.ADMIN)).pubsub()  # type: ignore[no-untyped-call]
-    listener.psubscribe("fleet-broker:/0.celeryev*")
-
-    def beat() -> bool:
-        heard = listener.get_message(timeout=1)
-        if (
-            heard
-            and heard["type"] == "pmessage"
-            and b"worker-heartbeat" in base64.b64decode(json.loads(heard["data"])["body"])
-        ):
-            pid = server.pid()
-            assert pid is not None
-            beats.append((cpu_seconds(worker.process.pid), cpu_seconds(pid)))
-        return len(beats) == 2
-
-    assert eventually(beat, 40)
-    listener.close()
-    used = [(after - before) * 10 for before, after in zip(*beats, strict=True)]
-    print(f"idle: worker {used[0]:.2f} %, server {used[1]:.2f} % of one core")
-    assert min(used) >= 0

@@ -18,7 +18,7 @@ from fleet.core.sandbox import Limits, Tier
 from fleet.core.view import TicketView
 from tests.gateway.conftest import Place, place, run, store
 from tests.sandbox.conftest import Ground, give, new_ground, open_box
-from workers.agents import Job, backend_for
+from workers.agents import Job, backend_for, session
 
 T = TypeVar("T")
 __all__ = ["place", "store"]
@@ -100,7 +100,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(place: Place) -> Iterator[Desk]:
+def desk(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(session, "_PAUSE_S", 0.05)
     with new_ground() as ground:
         made = Desk(place, ground)
         made.write("core.py", "def add(a, b):\n    return a - b\n")

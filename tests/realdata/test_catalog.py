@@ -79,7 +79,8 @@ def ready(one: Case, home: Home, tmp_path: Path) -> tuple[Prepared, BareRepo]:
     return environments.prepare(repo.path, commit), repo
 
 
-@pytest.mark.parametrize("one", [pytest.param(c, id=c.key, marks=[pytest.mark.slow] if c.slow else []) for c in CASES])
+@pytest.mark.long  # tests/e2e/test_real_projects.py shows the same through the whole fleet
+@pytest.mark.parametrize("one", [pytest.param(c, id=c.key) for c in CASES])
 @pytest.mark.timeout(600)
 def test_case(one: Case, home: Home, baselines: dict[str, tuple[set[str], int]], tmp_path: Path) -> None:
     prepared, repo = ready(one, home, tmp_path)
