@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fleet.adapters.clock import SystemClock
+from fleet.adapters.pool import cores, spread
 from fleet.cli.app import FAULT, app, put_json, safe, say
 
 
@@ -27,6 +28,7 @@ def simulate(
     faults: Annotated[Level, typer.Option(help="How much goes wrong.")] = Level.HEAVY,
     at_once: Annotated[int, typer.Option(min=1, help="Tickets per world; each world has the next seed.")] = 400,
     minutes: Annotated[float, typer.Option(min=0.0, help="End after this long, whatever was reached.")] = 0.0,
+    jobs: Annotated[int, typer.Option(min=0, help="Worlds at a time; 0 is one per core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
     """Run the fleet in simulation: crashes, losses, duplicates, partitions, jumping clocks; nothing outside is touched.
@@ -44,7 +46,10 @@ def simulate(
             say(f"{totals.tickets} of {tickets} tickets, {totals.killed} kills, {totals.seconds:.0f} s")
 
     most = minutes * 60 or float("inf")
-    totals = simulate(tickets, seed, faults.value, clock, at_once=at_once, seconds=most, progress=progress)
+    with spread(jobs or cores()) as mapping:
+        totals = simulate(
+            tickets, seed, faults.value, clock, at_once=at_once, seconds=most, progress=progress, spread=mapping
+        )
     story = totals.story
     if as_json:
         put_json({"type": "result", **totals.row(), "story": list(story.lines) if story else []})

@@ -36,6 +36,10 @@ class Broken(Exception):
         self.ticket = ticket
         self.text = text
 
+    def __reduce__(self) -> tuple[type[Broken], tuple[str, str, str]]:
+        """So that a world may be played in another process."""
+        return Broken, (self.promise, self.ticket, self.text)
+
 
 @dataclass(slots=True)
 class Book:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from fleet.adapters.pool import Spread
 from fleet.core.ports import Clock
 from fleet.simulate.record import Protections
 from fleet.simulate.shrink import Story, shortest
@@ -110,6 +111,10 @@ def plans(tickets: int, seed: int, level: str, at_once: int, protections: Protec
         yield Plan(seed + index, tuple(range(1, count + 1)), level, protections=protections)
 
 
+def _played(plan: Plan) -> tuple[Plan, Outcome]:
+    return plan, run(plan)
+
+
 def simulate(
     tickets: int,
     seed: int,
@@ -120,12 +125,16 @@ def simulate(
     protections: Protections | None = None,
     seconds: float = float("inf"),
     progress: Callable[[Totals], None] = lambda _: None,
+    spread: Spread = map,
 ) -> Totals:
-    """Until every world has ended, the first promise broke, or ``seconds`` have passed."""
+    """Until every world has ended, the first promise broke, or ``seconds`` have passed.
+
+    ``spread``: a ``map`` that may play several worlds at a time; they are counted in the order of their seeds.
+    """
     totals = Totals(seed, level)
     start = clock.monotonic()
-    for plan in plans(tickets, seed, level, at_once, protections or Protections()):
-        outcome = run(plan)
+    worlds = plans(tickets, seed, level, at_once, protections or Protections())
+    for plan, outcome in spread(_played, worlds):
         totals.add(outcome)
         totals.seconds = clock.monotonic() - start
         if outcome.broken is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
+from fleet.adapters.pool import spread
 from fleet.cli.commands import app
 from fleet.simulate.record import Protections
 from fleet.simulate.report import plans, simulate
@@ -64,6 +66,19 @@ def test_one_seed_is_one_story() -> None:
 def test_worlds_have_their_own_seeds() -> None:
     made = list(plans(450, 7, "light", 200, Protections()))
     assert [(plan.seed, len(plan.numbers)) for plan in made] == [(7, 200), (8, 200), (9, 50)]
+
+
+@pytest.mark.parametrize("off", ["", "single_use"])
+def test_worlds_played_side_by_side_add_up_to_the_same(off: str) -> None:
+    def totals(jobs: int) -> dict[str, object]:
+        protections = replace(Protections(), **{off: False}) if off else Protections()
+        with spread(jobs) as mapping:
+            made = simulate(24, 18, "heavy", VirtualClock(), at_once=8, protections=protections, spread=mapping)
+        story = (made.story.promise, made.story.lines) if made.story else ()
+        return {**made.row(), "seconds": 0, "tickets_per_second": 0, "story": story}
+
+    assert totals(2) == totals(1)
+    assert (totals(2)["broken"] != "") == bool(off)
 
 
 def test_a_failing_world_is_told_in_few_words() -> None:
