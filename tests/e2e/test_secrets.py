@@ -142,8 +142,10 @@ def test_no_secret_is_anywhere_but_where_it_belongs(tmp_path: Path) -> None:
         scanner.processes(pids)
         scanner.tree("workspace", workspace)
         scanner.tree("attempts", fleet.layout.attempts)
-        (workspace / "go").touch()
-        (workspace / "go").chmod(0o666)
+        # It appears as it must be: the agent may take it away in the same moment.
+        (workspace / "ready").touch()
+        (workspace / "ready").chmod(0o666)
+        (workspace / "ready").rename(workspace / "go")
         out, err = running.communicate(timeout=90)
         done = Done(running.returncode, out, err)
         assert (done.code, done.result["state"]) == (0, "in_review"), (done.result, err)
