@@ -41,7 +41,7 @@ from supervisor.decide import decide
 from supervisor.decision import Moment
 from supervisor.fold import HAS_PULL, fold
 from supervisor.policy import Policy
-from supervisor.stall import Quiet
+from supervisor.stall import GUARDS_OWN, Quiet
 from supervisor.telling import status, to_be_told
 
 _CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
@@ -233,7 +233,7 @@ class ShardKeeper:
         elif _stale(view, event):
             turn.batch.quarantined.append(raw)
         else:
-            _hear(turn, view, source, word=True)
+            _hear(turn, view, source, word=not isinstance(event.data, GUARDS_OWN))
             self._fold(turn, view, event)
 
     def _accept(self, turn: Turn, view: TicketView | None, event: Envelope, raw: bytes) -> None:
