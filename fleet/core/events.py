@@ -25,6 +25,7 @@ from fleet.core.attempt_events import (
     TurnFinished,
     WorkspaceReady,
 )
+from fleet.core.people_events import BudgetRaised
 from fleet.core.supervisor_events import (
     EventsMissing,
     Nudged,
@@ -44,6 +45,7 @@ __all__ = [
     "AttemptFailed",
     "AttemptStarted",
     "AttemptStopped",
+    "BudgetRaised",
     "ChangeReady",
     "CommandSeen",
     "EventsMissing",
@@ -239,6 +241,7 @@ EventData = (
     | PauseRequested
     | ResumeRequested
     | ApprovalGiven
+    | BudgetRaised
     | PullRequestClosed
     | SlotGranted
     | Heartbeat
@@ -275,7 +278,15 @@ EventData = (
 KINDS: dict[Source, frozenset[type]] = {
     Source.INTAKE: frozenset({TicketAccepted, PullRequestClosed, CancelRequested}),
     Source.PEOPLE: frozenset(
-        {CancelRequested, RetryRequested, SteerRequested, PauseRequested, ResumeRequested, ApprovalGiven}
+        {
+            CancelRequested,
+            RetryRequested,
+            SteerRequested,
+            PauseRequested,
+            ResumeRequested,
+            ApprovalGiven,
+            BudgetRaised,
+        }
     ),
     Source.ADMISSION: frozenset({SlotGranted}),
     Source.ATTEMPTS: frozenset(
