@@ -16,6 +16,7 @@ from fleet.core.events import (
 )
 from fleet.core.frozen import replace
 from fleet.core.view import TicketView
+from supervisor.stall import nudged
 
 _STEERS = 20
 GO_ON = "The work was stopped because its money was used up; a person has allowed more. Go on from what is there."
@@ -39,9 +40,8 @@ def people(view: TicketView, event: Envelope) -> TicketView:
             return replace(view, news=replace(news, approved=head, approved_by=by))
         case BudgetRaised(by=by, usd=usd):
             return _raised(view, by, usd)
-        case Nudged(rung=rung, cause=cause):
-            watch = replace(view.watch, rung=view.watch.rung + 1)
-            return replace(view, watch=watch, activity=f"{rung.value} because of {cause}")
+        case Nudged(rung=rung, cause=cause) as nudge:
+            return replace(view, watch=nudged(view.watch, nudge), activity=f"{rung.value} because of {cause}")
     return view
 
 

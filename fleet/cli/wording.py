@@ -21,6 +21,7 @@ from fleet.core.events import (
     Nudged,
     Published,
     PublishFailed,
+    SignGiven,
     StateChanged,
     SteersTold,
     TicketAccepted,
@@ -107,7 +108,9 @@ def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the
 def _of_models(event: Envelope) -> str:
     match event.data:
         case Nudged(rung=rung, cause=cause, text=text):
-            return f"supervisor: {rung.value} ({cause}): {text}"
+            return f"supervisor: {rung.value} ({cause})" + (f": {text}" if text else "")
+        case SignGiven(loop=loop, processes=processes, cpu_seconds=cpu, quiet_seconds=quiet):
+            return f"guard: loop {loop}, {processes} processes, {cpu:.0f} s of CPU, last word {quiet:.0f} s ago"
         case BudgetRaised(by=by, usd=usd):
             return f"{by} allows ${usd:g} more"
         case SteersTold(count=count):

@@ -20,6 +20,7 @@ from fleet.core.attempt_events import (
     Heartbeat,
     ModelAsked,
     Note,
+    SignGiven,
     ToolFinished,
     ToolStarted,
     TurnFinished,
@@ -55,6 +56,7 @@ __all__ = [
     "Note",
     "Nudged",
     "Rung",
+    "SignGiven",
     "SlotAsked",
     "StateChanged",
     "SteersTold",
@@ -255,6 +257,7 @@ EventData = (
     | FilesTouched
     | Note
     | CommandSeen
+    | SignGiven
     | ChangeReady
     | AttemptFailed
     | AttemptStopped
@@ -302,6 +305,7 @@ KINDS: dict[Source, frozenset[type]] = {
             FilesTouched,
             Note,
             CommandSeen,
+            SignGiven,
             ChangeReady,
             AttemptFailed,
             AttemptStopped,
