@@ -67,6 +67,7 @@ class News:
     approved: str = ""
     approved_by: str = ""
     granted: int = 0
+    raised_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class TicketView:
     and ``repair`` the attempt whose change it is to mend (0: none).
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
+    ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
     """
 
     ticket: Ticket
@@ -135,6 +137,8 @@ class TicketView:
     tier: str = ""
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
+    raised_usd: float = 0.0
+    raised_last: float = 0.0
 
     @property
     def id(self) -> str:
