@@ -97,7 +97,7 @@ def cause(watch: Watch, quiet: Quiet, policy: Policy) -> str:
 
 def next_rung(view: TicketView, quiet: Quiet, policy: Policy) -> Nudged | None:
     """The step to take now; None while all is well or the last step still has time to help."""
-    if view.state is not State.RUNNING or view.ticket.agent.startswith("command:"):
+    if view.state is not State.RUNNING or view.agent.startswith("command:"):
         return None
     why = cause(view.watch, quiet, policy)
     if not why or quiet.rung < _patience(view.watch, policy):

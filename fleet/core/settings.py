@@ -47,6 +47,8 @@ class SupervisionSettings:
     ``no_progress``: alive, but no new diff, test result or distinct call. ``between_rungs``: from one step of the
     ladder to the next; ``probe_within``: for the guard's answer to the first one, ``stop_within``: for its word after
     the last one that nothing of the attempt lives. ``backoff_first`` doubles up to ``backoff_most``.
+
+    ``agent_tries``: attempts of one agent of a route that may end badly before the next one takes over.
     """
 
     lost_after: float = 30.0
@@ -57,6 +59,7 @@ class SupervisionSettings:
     between_rungs: float = 120.0
     probe_within: float = 10.0
     stop_within: float = 30.0
+    agent_tries: int = 2
     backoff_first: float = 30.0
     backoff_most: float = 900.0
 
@@ -77,9 +80,12 @@ class BudgetSettings:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """``default``: who works on a ticket that names nobody, for example ``anthropic``; empty: it must be named."""
+    """``default``: who works on a ticket that names nobody, for example ``anthropic``; empty: the first of the route,
+    and without one it must be named. ``route``: who takes over, in this order, when an agent is at its end.
+    """
 
     default: str = ""
+    route: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,6 @@ def status_comment(
             lines.append(f"| {cell(gate.name, 60)} | {outcome} | {gate.seconds:.1f} s |")
         lines.append("")
     lines += attempt_lines(view.id, attempts)
-    lines.append(f"Agent {code(view.ticket.agent, 300)} · {_count(view.attempt, 'attempt')} · {cost_words(view.cost)}")
+    lines.append(f"Agent {code(view.agent, 300)} · {_count(view.attempt, 'attempt')} · {cost_words(view.cost)}")
     lines += [f"- {code(note, 300)}" for note in notes]
     return cap("\n".join(lines), MOST_BYTES, _CUT)
