@@ -18,6 +18,8 @@ from fleet.core.view import TicketView
 # A ticket that does not rest by then counts as lost.
 LONGEST_S = 240.0
 _POLL_S = 0.05
+# What was frozen or cut off gets this long to do what is too late, before anybody looks.
+_SETTLE_S = 1.5
 _HOST_EVERY_S = 1.0
 
 
@@ -40,7 +42,8 @@ class Play:
         left = list(rounds)
         until = self.clock.monotonic() + self.seconds
         with ThreadPoolExecutor(max(1, min(lanes, len(left)))) as pool:
-            work = [pool.submit(self._lane, left, until) for _ in range(max(1, min(lanes, len(left))))]
+            # A restart in the first lane, a take-over by another supervisor in the others.
+            work = [pool.submit(self._lane, left, until, min(at, 2)) for at in range(1, min(lanes, len(left)) + 1)]
             try:
                 for one in work:
                     one.result()
@@ -49,11 +52,11 @@ class Play:
                 raise
         return self.played
 
-    def _lane(self, left: list[Round], until: float) -> None:
+    def _lane(self, left: list[Round], until: float, supervisors: int) -> None:
         """A lane that broke is replaced: what it broke by stands in the verdict, and the others go on."""
         while (one := self._next(left, until)) is not None:
             try:
-                with lane(self.env, self.keep) as place:
+                with lane(self.env, supervisors, self.keep) as place:
                     if self.keep:
                         self.say(f"this home is kept: FLEET_HOME={place.home.layout.home}")
                     while one is not None:
@@ -94,7 +97,8 @@ class Play:
                     place.up()
             views = _views(strike, tickets)
             strike.turn(views)
-            if len(views) == len(tickets) and not any(view.state.active for view in views):
+            if strike.over and len(views) == len(tickets) and not any(view.state.active for view in views):
+                self.clock.sleep(_SETTLE_S)
                 return
             self.clock.sleep(_POLL_S)
 

@@ -8,7 +8,7 @@ import pytest
 
 from fleet.adapters.crash import POINTS
 from fleet.chaos import deck, verdict
-from fleet.chaos.deck import Break, Freeze, Kill, KillAt, Link, Nothing, Round, name_of, schedule, whole_deck
+from fleet.chaos.deck import Break, Freeze, FreezeAt, Kill, KillAt, Link, Nothing, Round, name_of, schedule, whole_deck
 from fleet.chaos.proxy import Fault
 from fleet.chaos.verdict import End, Played, Verdict
 from fleet.core.states import State
@@ -124,6 +124,7 @@ def test_the_deck_holds_every_point_process_and_line() -> None:
     cards = whole_deck()
     assert {one.point for one in cards if isinstance(one, KillAt)} == set(POINTS)
     processes = {*deck.SERVICES, *deck.MODEL_SERVICES, "redis", "guard", "loop"}
+    assert {one.point for one in cards if isinstance(one, FreezeAt)} < set(POINTS)
     assert {one.process for one in cards if isinstance(one, Kill)} == processes
     assert {one.process for one in cards if isinstance(one, Freeze)} == processes
     broken = [(one.link, one.fault) for one in cards if isinstance(one, Break)]
@@ -158,7 +159,7 @@ def test_a_pattern_chooses_by_name() -> None:
         "kill at gates.begun",
         "kill at gates.before_told",
     }
-    assert {type(one) for one in deck.matching(cards, "freeze")} == {Freeze}
+    assert {type(one) for one in deck.matching(cards, "freeze")} == {Freeze, FreezeAt}
     assert deck.matching(cards, "nowhere") == ()
 
 
@@ -166,5 +167,6 @@ def test_a_service_is_struck_while_it_has_work() -> None:
     for dice in range(4):
         assert deck.moment(Kill("gates"), dice) is State.GATING
         assert deck.moment(Freeze("publisher"), dice) is State.PUBLISHING
-    assert deck.deaths(KillAt("attempt.after_claim"), 10) == 10
-    assert deck.deaths(KillAt("gates.begun"), 10) == 2 and deck.deaths(KillAt("gates.begun"), 1) == 1
+    assert deck.most(KillAt("attempt.after_claim"), 10) == deck.most(FreezeAt("attempt.after_claim"), 10) == 10
+    assert [deck.most(KillAt("gates.begun"), tickets) for tickets in (1, 10)] == [1, 2]
+    assert deck.most(FreezeAt("gates.begun"), 10) == 1
