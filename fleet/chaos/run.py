@@ -118,4 +118,5 @@ def line(played: Played) -> str:
     good = sum(not end.lost and not end.doubled for end in ends)
     longest = max((end.seconds for end in ends), default=0.0)
     said = f"{name_of(played.round.what)}, round {played.round.number}: struck {played.struck}"
-    return f"{said}, {good} of {played.round.tickets} in review, {longest:.1f} s. {played.error}".rstrip()
+    bad = next((f"{end.state} ({end.detail[:160]})" for end in ends if end.lost), played.error)
+    return f"{said}, {good} of {played.round.tickets} in review, {longest:.1f} s. {bad}".rstrip()
