@@ -217,7 +217,8 @@ class Round:
 def schedule(deck: Sequence[Disturbance], tickets: int, at_once: int, seed: int) -> tuple[Round, ...]:
     """``tickets`` per disturbance in rounds of at most ``at_once``, the undisturbed runs among them.
 
-    The rounds of one disturbance lie far apart: a service that dies again and again is started ever more seldom.
+    Undisturbed ones come first, so that a run that is cut short can be judged. The rounds of one disturbance lie far
+    apart: a service that dies again and again is started ever more seldom.
     """
     calm = [Nothing(), *([Nothing(model=True)] if any(map(with_model, deck)) else [])]
     rounds = [
@@ -225,4 +226,8 @@ def schedule(deck: Sequence[Disturbance], tickets: int, at_once: int, seed: int)
         for one in (*calm, *deck)
         for number, done in enumerate(range(0, tickets, at_once), 1)
     ]
-    return tuple(sorted(rounds, key=lambda each: (each.number, rolled(seed, "order", name_of(each.what), each.number))))
+
+    def place(each: Round) -> tuple[int, bool, int]:
+        return each.number, not isinstance(each.what, Nothing), rolled(seed, "order", name_of(each.what), each.number)
+
+    return tuple(sorted(rounds, key=place))

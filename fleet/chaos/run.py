@@ -38,7 +38,9 @@ class Play:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self, rounds: Sequence[Round], lanes: int) -> list[Played]:
-        """The rounds that were played, in the order in which they ended. Ctrl-C ends the lanes first."""
+        """The rounds that were played, in the order in which they ended. Ctrl-C ends the lanes first, and a round that
+        it cut off is not counted.
+        """
         left = list(rounds)
         until = self.clock.monotonic() + self.seconds
         with ThreadPoolExecutor(max(1, min(lanes, len(left)))) as pool:
@@ -60,7 +62,9 @@ class Play:
                     if self.keep:
                         self.say(f"this home is kept: FLEET_HOME={place.home.layout.home}")
                     while one is not None:
-                        self._tell(self._round(place, one))
+                        played = self._round(place, one)
+                        if not self._stop.is_set():
+                            self._tell(played)
                         one = self._next(left, until)
             except (FleetError, OSError) as error:
                 if one is None:

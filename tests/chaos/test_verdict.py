@@ -141,6 +141,7 @@ def test_every_card_gets_all_its_tickets_and_the_same_seed_is_the_same_order() -
     for card in (Nothing(), Nothing(model=True), *cards):
         mine = [one for one in rounds if one.what == card]
         assert [one.number for one in mine] == [1, 2, 3] and sum(one.tickets for one in mine) == 25
+    assert [type(one.what) for one in rounds[:3]] == [Nothing, Nothing, type(rounds[2].what)]
     assert rounds == schedule(cards, 25, 10, 7) != schedule(cards, 25, 10, 8)
     assert Nothing(model=True) not in {one.what for one in schedule(cards[:3], 5, 10, 1)}
 
