@@ -81,6 +81,18 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """An attempt that counts as lost and may live, cut off. Until its successor is claimed it may still hand over.
+
+    ``attempt``: 0 for none; ``seq``: its last folded event; ``change``: what it handed over.
+    """
+
+    attempt: int = 0
+    seq: int = 0
+    change: ChangeReady | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TicketView:
     """Counters, who raises and who checks them: docs/counters.md.
 
@@ -91,6 +103,7 @@ class TicketView:
     and ``repair`` the attempt whose change it is to mend (0: none).
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
+    ``late``: the attempt that was lost last, while nobody has claimed the next one.
     """
 
     ticket: Ticket
@@ -125,6 +138,7 @@ class TicketView:
     tier: str = ""
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
+    late: Late = field(default_factory=Late)
 
     @property
     def id(self) -> str:

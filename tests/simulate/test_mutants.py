@@ -19,6 +19,7 @@ UNGUARDED = {
     "look_up": ("I4", "heavy", 2, 8),
     "bound_pass": ("I5", "stale", 17, 8),
     "result_last": ("I5", "heavy", 11, 8),
+    "unbegun": ("I3", "stale", 3, 8),
 }
 # In the fleet's own code: name → (promise, seed, tickets, mutant)
 MUTANTS = {
