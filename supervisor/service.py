@@ -24,8 +24,9 @@ from fleet.core.ticket import all_shards
 from fleet.core.view import TicketView
 from supervisor.admission import Caps, Message, request_of
 from supervisor.desk import Desk
+from supervisor.liveness import WORKS
 from supervisor.policy import Policy
-from supervisor.shard import WORKS, Shard, ShardKeeper, Turn
+from supervisor.shard import Shard, ShardKeeper, Turn
 
 RENEW_EVERY = 1.0
 TICK_EVERY = 0.5
@@ -127,7 +128,7 @@ class Supervisor:
         """What could not be heard was not unsaid: a pause of the store or of this process restarts nobody (I15)."""
         if deaf > DEAF_AFTER:
             for keeper in self._keepers.values():
-                keeper.forgive(deaf, mono)
+                keeper.shard.clocks.forgive(deaf, mono)
 
     def views(self) -> Iterator[TicketView]:
         for keeper in self._keepers.values():
@@ -288,8 +289,8 @@ class Supervisor:
             ]
             for effect, begun in zip(waiting, self._store.begun(waiting), strict=True):
                 if begun:
-                    if keeper.unheard(effect):
-                        keeper.hear(effect.ticket, mono)
+                    if keeper.shard.clocks.unheard(effect):
+                        keeper.shard.clocks.hear(effect.ticket, mono)
                     self._sent[effect.id] = float("inf")
         known = {
             effect_id

@@ -16,14 +16,8 @@ from fleet.core.events import (
     Envelope,
     EventData,
     EventsMissing,
-    GateFinished,
-    GatesFailed,
-    GatesFinished,
-    GatesStarted,
     Heartbeat,
     Nudged,
-    Published,
-    PublishFailed,
     Source,
     StateChanged,
     StatusPosted,
@@ -31,7 +25,6 @@ from fleet.core.events import (
     Withdrawn,
 )
 from fleet.core.outbox import Outstanding
-from fleet.core.retry import RETRY_AFTER_MOST_S
 from fleet.core.states import State
 from fleet.core.step import Batch
 from fleet.core.ticket import shard_of
@@ -40,39 +33,13 @@ from fleet.core.view import TicketView
 from supervisor import late
 from supervisor.decide import decide
 from supervisor.decision import Moment
-from supervisor.fold import HAS_PULL, fold
+from supervisor.fold import fold
+from supervisor.hearing import hear, stale, waits_for
+from supervisor.liveness import Clocks
 from supervisor.policy import Policy
-from supervisor.stall import Quiet
 from supervisor.telling import status, to_be_told
 
 _CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
-# Whose word counts as a sign of life in which state. An attempt that lingers says nothing about the gates.
-_VOICE = {
-    State.STARTING: Source.ATTEMPTS,
-    State.RUNNING: Source.ATTEMPTS,
-    State.GATING: Source.GATES,
-    State.PUBLISHING: Source.PUBLISHER,
-}
-_QUIET = Quiet()
-# Effects that are a state's own work, begun once. The publisher's other effects are repeated until they are told.
-WORKS = frozenset({EffectKind.START_ATTEMPT, EffectKind.RUN_GATES, EffectKind.PUBLISH})
-
-
-@dataclass(slots=True)
-class Liveness:
-    """What the owner knows about the worker of a ticket's current state, on its own monotonic clock.
-
-    ``heard``: any sign of life, heartbeats too; ``word``: the agent's own; ``progress``: something new from it;
-    ``rung``: the last step against a stall.
-
-    Not stored: a new owner starts counting anew, so that a take-over or a Redis outage restarts nobody (I15).
-    """
-
-    ordered: float
-    heard: float | None = None
-    word: float | None = None
-    progress: float | None = None
-    rung: float | None = None
 
 
 @dataclass(slots=True)
@@ -80,7 +47,6 @@ class Shard:
     """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
 
     ``incarnation``: of the ledger; a ticket's trace follows from it.
-    ``waits``: ticket → (the wall time until which it backs off, the moment on our monotonic clock when that is over).
     ``claimed``: orders to start an attempt that came in the way of an earlier one's hand-over.
     """
 
@@ -90,8 +56,7 @@ class Shard:
     outbox: dict[str, dict[str, Outstanding]]
     cursors: dict[Source, str]
     incarnation: str = ""
-    liveness: dict[str, Liveness] = field(default_factory=dict)
-    waits: dict[str, tuple[float, float]] = field(default_factory=dict)
+    clocks: Clocks = field(default_factory=Clocks)
     claimed: set[str] = field(default_factory=set)
 
 
@@ -131,7 +96,8 @@ class ShardKeeper:
         due = [
             name
             for name, view in self.shard.views.items()
-            if view.state in _CLOCKED or (view.until is not None and self._waited(view, view.until, wall, mono))
+            if view.state in _CLOCKED
+            or (view.until is not None and self.shard.clocks.waited(view, view.until, wall, mono))
         ]
         self._decide_all(turn, due, wall, mono, jitter)
         return turn
@@ -139,26 +105,13 @@ class ShardKeeper:
     def commit(self, turn: Turn, mono: float) -> None:
         """The batch is written: memory follows."""
         shard = self.shard
-        before = {name: shard.views[name].watch for name in turn.views if name in shard.views}
+        shard.clocks.follow(shard.views, turn, mono)
         shard.views.update(turn.views)
         shard.cursors.update(turn.batch.cursors)
         for order in turn.batch.orders:
             shard.outbox.setdefault(order.effect.ticket, {})[order.effect.id] = order
         for effect_id in turn.batch.withdrawn:
             self.forget(effect_id)
-        for name in turn.moved:
-            shard.liveness[name] = Liveness(mono)
-            shard.waits.pop(name, None)
-        for name in turn.heard:
-            shard.liveness.setdefault(name, Liveness(mono)).heard = mono
-        for name in turn.spoke:
-            shard.liveness.setdefault(name, Liveness(mono)).word = mono
-        for name, watch in before.items():
-            known, now = shard.liveness.setdefault(name, Liveness(mono)), shard.views[name].watch
-            if now.progress != watch.progress or (now.begun and not watch.begun):
-                known.progress = mono
-            if now.rung > watch.rung:
-                known.rung = mono
 
     def forget(self, effect_id: str) -> None:
         """The order is done or withdrawn."""
@@ -168,47 +121,6 @@ class ShardKeeper:
         if not orders:
             self.shard.outbox.pop(ticket, None)
 
-    def forgive(self, seconds: float, mono: float) -> None:
-        """For ``seconds`` nobody could have been heard: every clock of a ticket stands still for as long."""
-        for known in self.shard.liveness.values():
-            for name in ("ordered", "heard", "word", "progress", "rung"):
-                at = getattr(known, name)
-                if at is not None:
-                    setattr(known, name, min(at + seconds, mono))
-
-    def _waited(self, view: TicketView, until: float, wall: float, mono: float) -> bool:
-        """Whether a pause is over, by the monotonic clock since we first saw it: the wall clock may jump meanwhile."""
-        known = self.shard.waits.get(view.id)
-        if known is None or known[0] != until:
-            known = self.shard.waits[view.id] = (until, mono + min(until - wall, RETRY_AFTER_MOST_S))
-        return known[1] <= mono
-
-    def moment(self, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
-        """The silence of this ticket's worker; counted from the first look when it was never heard."""
-        if view.until is not None:
-            over = self._waited(view, view.until, wall, mono)
-            return Moment(view.until if over else min(wall, view.until - 1.0), jitter=jitter)
-        known = self.shard.liveness.get(view.id) or self.shard.liveness.setdefault(view.id, Liveness(mono))
-        quiet, ordered = _QUIET, known.ordered
-        if view.state is State.RUNNING:
-            quiet = Quiet(
-                mono - (known.word or ordered), mono - (known.progress or ordered), mono - (known.rung or ordered)
-            )
-        if known.heard is None and view.state is State.RUNNING:
-            # It was claimed, so it must speak: what it said last came before this state, or before this owner.
-            return Moment(wall, silent=mono - known.ordered, jitter=jitter, quiet=quiet)
-        if known.heard is not None:
-            return Moment(wall, silent=mono - known.heard, jitter=jitter, quiet=quiet)
-        return Moment(wall, unclaimed=mono - known.ordered, jitter=jitter, quiet=quiet)
-
-    def unheard(self, effect: Effect) -> bool:
-        """Whether the worker of this order, of the ticket's current state, has not given a sign of life yet."""
-        known = self.shard.liveness.get(effect.ticket)
-        return effect.kind in WORKS and (known is None or known.heard is None)
-
-    def hear(self, ticket: str, mono: float) -> None:
-        self.shard.liveness.setdefault(ticket, Liveness(mono)).heard = mono
-
     # --- inside ----------------------------------------------------------------------------------------------------
     def _take(self, turn: Turn, source: Source, raw: bytes, wall: float) -> None:
         try:
@@ -217,7 +129,7 @@ class ShardKeeper:
             turn.batch.quarantined.append(raw)
             return
         view = turn.views.get(event.ticket) or self.shard.views.get(event.ticket)
-        if source is Source.ADMISSION and view is not None and not _waits_for(view, event.attempt):
+        if source is Source.ADMISSION and view is not None and not waits_for(view, event.attempt):
             return  # a place told twice; one that nobody wants any more is found by admission itself
         if view is None or isinstance(event.data, TicketAccepted):
             self._accept(turn, view, event, raw)
@@ -227,17 +139,17 @@ class ShardKeeper:
             _refuse(turn, event, raw)
         elif isinstance(event.data, Heartbeat):
             if event.attempt == view.attempt:
-                _hear(turn, view, source)
+                hear(turn, view, source)
             if source is Source.ATTEMPTS and event.data.last_seq > view.seq:
                 self._missing(turn, view, wall, again=True)
         elif source is Source.ATTEMPTS and event.seq != view.seq + 1:
-            _hear(turn, view, source)
+            hear(turn, view, source)
             if event.seq > view.seq:
                 self._missing(turn, view, wall, again=False)
-        elif _stale(view, event):
+        elif stale(view, event):
             turn.batch.quarantined.append(raw)
         else:
-            _hear(turn, view, source, word=True)
+            hear(turn, view, source, word=True)
             self._fold(turn, view, event)
 
     def _late(self, turn: Turn, view: TicketView, event: Envelope, raw: bytes, wall: float) -> None:
@@ -291,7 +203,7 @@ class ShardKeeper:
         for name in names:
             view = turn.views.get(name) or self.shard.views[name]
             heard = name in turn.heard
-            moment = self.moment(view, wall, mono, jitter)
+            moment = self.shard.clocks.moment(view, wall, mono, jitter)
             if heard:
                 moment = replace(moment, silent=0.0, unclaimed=0.0)
             if name in turn.spoke:
@@ -360,38 +272,3 @@ class ShardKeeper:
 def _refuse(turn: Turn, event: Envelope, raw: bytes) -> None:
     if not isinstance(event.data, Heartbeat):
         turn.batch.quarantined.append(raw)
-
-
-def _hear(turn: Turn, view: TicketView, source: Source, word: bool = False) -> None:
-    """``word``: the worker itself said something; otherwise only its guard lives."""
-    if _VOICE.get(view.state) is source:
-        turn.heard.add(view.id)
-        if word:
-            turn.spoke.add(view.id)
-
-
-def _waits_for(view: TicketView, attempt: int) -> bool:
-    return view.state is State.QUEUED and attempt == view.attempt + 1
-
-
-# The publisher was slower than the supervisor's patience: people must still find the pull request it opened.
-_KEEPS_LATE_PULL = frozenset({State.CANCELLED, State.ESCALATED, State.PARKED, State.REJECTED})
-
-
-def _stale(view: TicketView, event: Envelope) -> bool:
-    """Whether gates or the publisher speak about an attempt, round or state that is over."""
-    data = event.data
-    if event.source is Source.GATES:
-        if view.state is not State.GATING or event.attempt != view.attempt:
-            return True
-        rounds = GatesStarted | GateFinished | GatesFinished | GatesFailed
-        return isinstance(data, rounds) and data.round != view.round
-    if event.source is Source.PUBLISHER and isinstance(data, Published | PublishFailed):
-        if isinstance(data, Published) and event.attempt <= view.attempt:
-            if view.state in _KEEPS_LATE_PULL:
-                return False
-            if view.state in HAS_PULL and view.pull_request is not None and view.pull_request.number != data.number:
-                return False
-        other_round = isinstance(data, PublishFailed) and data.round != view.round
-        return view.state is not State.PUBLISHING or event.attempt != view.attempt or other_round
-    return False

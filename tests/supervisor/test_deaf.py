@@ -116,14 +116,14 @@ MUTANTS = {
         (DAY,),
     ),
     "pauses by the wall clock": Mutant(
-        "supervisor.shard:ShardKeeper._waited",
+        "supervisor.liveness:Clocks.waited",
         "known[1] <= mono",
         "until <= wall",
         test_a_pause_lasts_as_long_as_it_was_meant_to_whatever_the_wall_clock_does,
         (-DAY,),
     ),
     "pauses cut short by the wall clock": Mutant(
-        "supervisor.shard:ShardKeeper._waited",
+        "supervisor.liveness:Clocks.waited",
         "known[1] <= mono",
         "until <= wall",
         test_a_pause_lasts_as_long_as_it_was_meant_to_whatever_the_wall_clock_does,

@@ -88,11 +88,11 @@ FOUND = {
     ),
     "I4": (
         a_publisher_wakes_up_too_late,
-        Mutant("supervisor.shard:_stale", "if view.state in HAS_PULL and", "if False and"),
+        Mutant("supervisor.hearing:stale", "if view.state in HAS_PULL and", "if False and"),
     ),
     "I6": (
         its_publisher_died_before_it_could_tell,
-        Mutant("supervisor.shard:_stale", "if view.state in _KEEPS_LATE_PULL:", "if False:"),
+        Mutant("supervisor.hearing:stale", "if view.state in _KEEPS_LATE_PULL:", "if False:"),
     ),
 }
 

@@ -51,8 +51,9 @@ from fleet.core.retry import FailureClass
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
 from supervisor.fold import fold_all
+from supervisor.liveness import WORKS
 from supervisor.policy import Policy
-from supervisor.shard import WORKS, Shard, ShardKeeper, Turn
+from supervisor.shard import Shard, ShardKeeper, Turn
 from tests.supervisor.anything import FAILURES, HEADS, PASTS, REACHED, SHARD, STAGES, TICKETS, Store, gate_words, which
 from tests.support.mutants import Mutant
 from tests.support.players import CHANGE
@@ -294,8 +295,8 @@ class OneShard(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         for order in self.store.outbox.values():
-            if order.effect.id in self.store.begun and self.keeper.unheard(order.effect):
-                self.keeper.hear(order.effect.ticket, self.mono)
+            if order.effect.id in self.store.begun and self.keeper.shard.clocks.unheard(order.effect):
+                self.keeper.shard.clocks.hear(order.effect.ticket, self.mono)
 
     # --- what must always hold -------------------------------------------------------------------------------------
     @invariant()
