@@ -20,6 +20,7 @@ from fleet.core.attempt_events import (
     Heartbeat,
     ModelAsked,
     Note,
+    SignGiven,
     ToolFinished,
     ToolStarted,
     TurnFinished,
@@ -53,6 +54,7 @@ __all__ = [
     "Note",
     "Nudged",
     "Rung",
+    "SignGiven",
     "SlotAsked",
     "StateChanged",
     "SteersTold",
@@ -252,6 +254,7 @@ EventData = (
     | FilesTouched
     | Note
     | CommandSeen
+    | SignGiven
     | ChangeReady
     | AttemptFailed
     | AttemptStopped
@@ -291,6 +294,7 @@ KINDS: dict[Source, frozenset[type]] = {
             FilesTouched,
             Note,
             CommandSeen,
+            SignGiven,
             ChangeReady,
             AttemptFailed,
             AttemptStopped,
