@@ -49,8 +49,10 @@ class SupervisionSettings:
     ``same_calls``, ``same_errors``, ``alternations``: calls in a row with the same result, with the same error, and of
     two in turns, that make a loop (0: never; 12 at most). ``between_rungs``: from one step of the ladder to the next;
     ``probe_within``: for the guard's answer to the first one, ``stop_within``: for its word after the last one that
-    nothing of the attempt lives. ``backoff_first`` doubles up to ``backoff_most``. ``same_death``: attempts that may end
-    the same way. ``agent_tries``: attempts of one agent of a route that may end badly before the next one takes over.
+    nothing of the attempt lives. ``backoff_first`` doubles up to ``backoff_most``.
+
+    ``same_death``: attempts that may end the same way. ``agent_tries``: attempts of one agent of a route that may end
+    badly before the next one takes over.
     """
 
     lost_after: float = 30.0
