@@ -118,6 +118,8 @@ def _parked(view: TicketView) -> Decision | None:
         return None
     if news.resume_by and view.reason is Reason.PAUSED:
         return Decision(StateChanged(State.QUEUED, Reason.RESUMED, f"by {news.resume_by}"))
+    if view.reason is Reason.NEEDS_INPUT and view.steers:
+        return Decision(StateChanged(State.QUEUED, Reason.RESUMED, "a person answered"))
     if news.approved and news.approved == view.head and view.reason is Reason.APPROVAL:
         # Gated once more: policy stopped everything else, and nothing of the change has run yet.
         gates = Effect(EffectKind.RUN_GATES, view.id, view.attempt, view.round + 1)

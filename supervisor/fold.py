@@ -243,7 +243,11 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
     elif changed.state is not State.RUNNING:
         moved = replace(moved, slot=0)
     moved = _counted(moved, view, changed)
-    if changed.state is State.BACKING_OFF:
+    if view.reason is Reason.NEEDS_INPUT and changed.reason is Reason.RESUMED:
+        # The next attempt reads question and answer before its first turn, or it would ask again.
+        answer = f"It asked a person: {view.digest}\nThe person answered: {' '.join(view.steers)}"
+        moved = replace(moved, digest=answer[:_DIGEST], steers=())
+    if changed.state is State.BACKING_OFF or changed.reason is Reason.NEEDS_INPUT:
         failure = view.news.failure
         told = (failure.digest or failure.detail) if failure else _red(view) or changed.detail
         moved = replace(moved, digest=told[:_DIGEST])
@@ -280,7 +284,14 @@ _RED = frozenset({"failed", "timed_out"})
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
 # These say nothing against the agent or the ticket: no attempt is counted.
 _UNCOUNTED = frozenset(
-    {Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT, Reason.PAUSED}
+    {
+        Reason.HANDED_BACK,
+        Reason.NEVER_CLAIMED,
+        Reason.PROVIDER_LIMIT,
+        Reason.TRANSIENT,
+        Reason.PAUSED,
+        Reason.NEEDS_INPUT,
+    }
 )
 _WAITS = (Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT)
 _FORGIVEN = frozenset(

@@ -32,6 +32,7 @@ _PARKED_BY = {
     FailureClass.CONFIG: Reason.CONFIG,
     FailureClass.NO_SANDBOX: Reason.NO_SANDBOX,
     FailureClass.BUDGET: Reason.BUDGET,
+    FailureClass.NEEDS_INPUT: Reason.NEEDS_INPUT,
 }
 # What a person can do about a ticket whose attempts always die this way.
 _REMEDY = {
@@ -61,7 +62,7 @@ def after_failure(view: TicketView, failure: AttemptFailed, moment: Moment, poli
             if not command:
                 return again(view, Reason.PROTOCOL, failure.detail, moment, policy)
             return end(view, State.REJECTED, Reason.NOTHING_CHANGED, failure.detail)
-        case FailureClass.CONFIG | FailureClass.NO_SANDBOX | FailureClass.BUDGET:
+        case FailureClass.CONFIG | FailureClass.NO_SANDBOX | FailureClass.BUDGET | FailureClass.NEEDS_INPUT:
             return end(view, State.PARKED, _PARKED_BY[failure.failure], failure.detail)
         case FailureClass.TRANSIENT | FailureClass.PROVIDER_LIMIT | FailureClass.HANDED_BACK | FailureClass.CANCELLED:
             return wait(view, _WAITS_AS[failure.failure], failure.detail, moment, policy, failure.retry_after)

@@ -17,7 +17,7 @@ from fleet.cli.live import Printer
 from fleet.cli.wording import at_rest, hidden_words, result, why
 from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, Envelope, RetryRequested, SteerRequested
-from fleet.core.states import State
+from fleet.core.states import Reason, State
 from fleet.core.story import story
 from fleet.core.view import TicketView
 from fleet.local.client import Client
@@ -131,7 +131,8 @@ def steer(
         what = "has ended" if view.state.terminal else "runs a command, which cannot listen"
         raise UsageError(f"{view.id} {what}.", "Only a ticket with a model can be steered.")
     fleet.tell(view, SteerRequested("cli", words))
-    said(as_json, view, "told")
+    answered = view.state is State.PARKED and view.reason is Reason.NEEDS_INPUT
+    said(as_json, view, "answered; queued again" if answered else "told")
 
 
 @app.command("open")

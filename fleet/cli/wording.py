@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import Any, assert_never
 
 from fleet.core.events import (
     AgentStarted,
@@ -30,7 +30,7 @@ from fleet.core.events import (
     WorkspaceReady,
 )
 from fleet.core.settings import Settings
-from fleet.core.states import State
+from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
 
@@ -40,7 +40,7 @@ NEXT = {
     "no_gates": "add a gate to .fleet.toml or tests to the repository, then `fleet retry {id}`",
     "approval": "look at it and allow it with `fleet approve {id}`, or `fleet cancel {id}`",
     "paused": "`fleet resume {id}`",
-    "needs_input": "answer, then `fleet retry {id}`",
+    "needs_input": 'answer with `fleet steer {id} "…"`; it then goes on by itself',
     "budget": "raise the limit, then `fleet retry {id}`",
     "config": "mend it as said above, then `fleet retry {id}`",
 }
@@ -171,26 +171,49 @@ def _at(moment: float | None) -> str:
 
 def why(view: TicketView, admission: str) -> str:
     """Why the ticket is where it is, and what comes next: how ``fleet show`` begins."""
+    words, detail = view.reason.value.replace("_", " "), view.detail
     match view.state:
         case State.QUEUED:
-            return f"waits for a place: {admission}" if admission else "waits for a place; it is asked for"
+            return f"attempt {view.attempt + 1} waits for a place: {admission or 'it is asked for'}{_came_by(view)}"
         case State.STARTING:
             return f"attempt {view.attempt} was dispatched and waits for a worker to claim it"
         case State.RUNNING:
-            return f"attempt {view.attempt} is at work: {view.activity}"
+            return f"attempt {view.attempt} is at work: {view.activity or 'it was claimed'}"
         case State.GATING:
-            return f"its gates run (round {view.round}): {view.activity}"
+            return f"its gates run (round {view.round}){_repeated(view)}: {view.activity or 'they were ordered'}"
         case State.PUBLISHING:
-            return "its gates passed; the pull request is being opened"
+            return f"its gates passed; the pull request is being opened{_repeated(view)}"
         case State.IN_REVIEW:
             return f"a person should review {view.pull_request.url if view.pull_request else 'it'}"
         case State.BACKING_OFF:
-            words = view.reason.value.replace("_", " ")
-            return f"tries again {_at(view.until)} ({words}): {view.detail}"
+            return f"tries again {_at(view.until)} ({words}){_said(detail)}"
         case State.PARKED:
             hint = NEXT.get(view.reason.value, "`fleet retry {id}`").format(id=view.id)
-            return f"waits for a person ({view.reason.value.replace('_', ' ')}): {view.detail} Next: {hint}"
-        case State.ESCALATED:
-            return f"ended ({view.reason.value.replace('_', ' ')}): {view.detail} Next: `fleet retry {view.id}`"
-        case _:
-            return f"ended ({view.reason.value.replace('_', ' ')}): {view.detail}"
+            return f"waits for a person ({words}){_said(detail)} Next: {hint}"
+        case State.ESCALATED | State.REJECTED:
+            return f"ended ({words}){_said(detail)} Next: `fleet retry {view.id}`"
+        case State.MERGED | State.CLOSED | State.CANCELLED:
+            return f"ended ({words}){_said(detail)}"
+        case _ as never:
+            assert_never(never)
+
+
+def _came_by(view: TicketView) -> str:
+    """Why it is in the queue once more; empty for a ticket that was never tried."""
+    if view.reason is Reason.ACCEPTED:
+        return ""
+    return f" ({view.reason.value.replace('_', ' ')}{' ' if view.detail else ''}{view.detail})"
+
+
+def _repeated(view: TicketView) -> str:
+    """Why gates or publisher are at it again; empty the first time."""
+    if view.reason in (Reason.CHANGE_READY, Reason.GATES_PASSED):
+        return ""
+    return f", again ({view.reason.value.replace('_', ' ')}{': ' if view.detail else ''}{view.detail})"
+
+
+def _said(detail: str) -> str:
+    """The end of a sentence, with what is known; what follows begins another one."""
+    if not detail:
+        return "."
+    return f": {detail}" if detail[-1] in ".!?…" else f": {detail}."

@@ -20,6 +20,7 @@ _NUMBERS = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
 class FailureClass(Enum):
     """What went wrong, by what the supervisor must do about it.
 
+    ``NEEDS_INPUT``: the agent asks a person.
     ``TRANSIENT``: something outside is away, and will be back. ``CRASHED``: the attempt broke or was killed.
     """
 
@@ -36,6 +37,7 @@ class FailureClass(Enum):
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
     HANDED_BACK = "handed_back"
+    NEEDS_INPUT = "needs_input"
 
 
 def backoff(

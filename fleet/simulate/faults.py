@@ -51,21 +51,21 @@ class Faults:
     over: bool = False
     struck: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    _passed: dict[str, list[int]] = field(default_factory=dict)
+    _passed: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     _most: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._most = {place: sum(rates.values()) for place, rates in self.rates.items()}
+        self._passed = {place: {} for place in self.rates}
 
     def strike(self, place: str, about: str) -> str:
         """What strikes here now; empty when nothing does."""
         rates = self.rates.get(place)
         if self.over or not rates:
             return ""
-        name = f"{place} {about}"
-        known = self._passed.get(name)
+        known = self._passed[place].get(about)
         if known is None:
-            known = self._passed[name] = [self.chance.number(name), 0]
+            known = self._passed[place][about] = [self.chance.number(f"{place} {about}"), 0]
         number = known[1]
         known[1] = number + 1
         roll = mixed(known[0], number)

@@ -214,7 +214,7 @@ class LineShards:
     def _loaded(self, shard: str) -> Loaded:
         shelf = self._record.shelves[shard]
         return Loaded(
-            {name: encode(view) for name, view in shelf.views.items()},
+            shelf.encoded(),
             {name: encode(order) for name, order in shelf.outbox.items()},
             dict(shelf.cursors),
         )

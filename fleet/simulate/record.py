@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleet.adapters import keys
-from fleet.core.codec import encode_event
+from fleet.core.codec import encode, encode_event
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
@@ -44,8 +44,17 @@ class Shelf:
     owner: str = ""
     until: float = 0.0
     views: dict[str, TicketView] = field(default_factory=dict)
+    raws: dict[str, tuple[TicketView, bytes]] = field(default_factory=dict)
     outbox: dict[str, Outstanding] = field(default_factory=dict)
     cursors: dict[Source, str] = field(default_factory=dict)
+
+    def encoded(self) -> dict[str, bytes]:
+        """The views as the store keeps them; each is encoded when it is first asked for."""
+        for name, view in self.views.items():
+            known = self.raws.get(name)
+            if known is None or known[0] is not view:
+                self.raws[name] = (view, encode(view))
+        return {name: raw for name, (_, raw) in self.raws.items()}
 
 
 @dataclass(slots=True)

@@ -192,3 +192,13 @@ def test_a_gateway_that_is_away_is_transient(desk: Desk) -> None:
     outcome = desk.work(EDIT + FINISH)
     assert outcome is not None
     assert outcome.failure is FailureClass.TRANSIENT
+
+
+@pytest.mark.parametrize("api", API)
+def test_a_question_ends_the_work_and_is_asked_alone(desk: Desk, api: str) -> None:
+    ask = '[[turn.call]]\ntool = "ask_person"\ninput = { question = "Which format?" }\n'
+    together = f'[[turn]]\n{ask}[[turn.call]]\ntool = "read"\ninput = {{ path = "core.py" }}\n'
+    outcome = desk.work(f"{together}[[turn]]\n{ask}{FINISH}", api)
+    assert outcome is not None
+    assert (outcome.failure, outcome.digest) == (FailureClass.NEEDS_INPUT, "Which format?")
+    assert len(desk.of(ModelAsked)) == 2, "with another call it is no question yet"

@@ -98,6 +98,7 @@ TABLE: list[tuple[Cause, Callable[[int], str], str, int, tuple[State, Reason], i
     (F.CONFIG, differs, "anthropic", 9, (S.PARKED, R.CONFIG), 1),
     (F.NO_SANDBOX, differs, "anthropic", 9, (S.PARKED, R.NO_SANDBOX), 1),
     (F.BUDGET, differs, "anthropic", 9, (S.PARKED, R.BUDGET), 1),
+    (F.NEEDS_INPUT, differs, "anthropic", 9, (S.PARKED, R.NEEDS_INPUT), 1),
     (F.COMMAND_FAILED, differs, "command:true", 9, (S.REJECTED, R.COMMAND_FAILED), 1),
     (F.NOTHING_CHANGED, differs, "command:true", 9, (S.REJECTED, R.NOTHING_CHANGED), 1),
     (F.DEADLINE, differs, "command:true", 9, (S.REJECTED, R.COMMAND_FAILED), 1),
@@ -109,7 +110,10 @@ def every_class_ends(rows: Iterable[tuple[Cause, Callable[[int], str], str, int,
         view, pauses = ends(cause, said, agent, attempts)
         assert ((view.state, view.reason), len(pauses) + 1) == (end, after), cause
         assert view.detail, "a person is told why"
-        assert view.hand_backs == (len(pauses) if end == (S.PARKED, R.CONFIG) else 0), "what waited counts no attempt"
+        asked = int(end == (S.PARKED, R.NEEDS_INPUT))
+        assert view.hand_backs == (len(pauses) if end == (S.PARKED, R.CONFIG) else asked), (
+            "what waited counts no attempt"
+        )
 
 
 @pytest.mark.invariant("I16")

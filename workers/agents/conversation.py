@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 FINISH = "finish"
+ASK = "ask_person"
 _KEPT_TURNS = 6
 _SHORT = 400
 
@@ -75,13 +76,16 @@ class Next(Enum):
     TOOLS = "tools"
     SAY = "say"
     DONE = "done"
+    ASKS = "asks"
     REFUSED = "refused"
     STUCK = "stuck"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``text`` for SAY: what the model is told; for DONE: its summary; otherwise the reason."""
+    """``text`` for SAY: what the model is told; for DONE: its summary, for ASKS the question; otherwise
+    the reason.
+    """
 
     next: Next
     text: str = ""
@@ -91,18 +95,20 @@ EMPTY = "Your answer was empty. Go on with the task: use a tool, or call finish 
 CUT = "Your answer was cut off because it was too long. Go on from there in smaller steps."
 NO_FINISH = (
     "You used no tool. If the change is complete, call finish with a summary; otherwise go on. "
-    "Nobody answers questions here: decide yourself and say so in the summary."
+    "Nobody reads this: decide yourself and say so in the summary."
 )
 _PATIENCE = 3
 
 
 def after(reply: Reply, idle: int) -> Step:
     """What follows ``reply``. ``idle``: how many replies in a row, this one included, used no tool."""
-    finishing = [call for call in reply.calls if call.tool == FINISH and not call.error]
+    alone = reply.calls[0] if len(reply.calls) == 1 and not reply.calls[0].error else None
     if reply.stop is Stop.REFUSED:
         return Step(Next.REFUSED, reply.text[:500] or "The model refused the task.")
-    if finishing and len(reply.calls) == 1:
-        return Step(Next.DONE, str(finishing[0].input.get("summary", "")))
+    if alone is not None and alone.tool == FINISH:
+        return Step(Next.DONE, str(alone.input.get("summary", "")))
+    if alone is not None and alone.tool == ASK and str(alone.input.get("question", "")).strip():
+        return Step(Next.ASKS, str(alone.input["question"]).strip())
     if reply.calls:
         return Step(Next.TOOLS)
     if idle >= _PATIENCE:

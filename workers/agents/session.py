@@ -20,7 +20,7 @@ from fleet.core.events import AttemptFailed, EventData, ModelAsked, Note, TurnFi
 from fleet.core.retry import FailureClass
 from workers.agents import prompts
 from workers.agents.base import Job
-from workers.agents.conversation import Entry, Next, Reply, Result, Results, Said, after, compact, size
+from workers.agents.conversation import ASK, FINISH, Entry, Next, Reply, Result, Results, Said, after, compact, size
 from workers.agents.model import Access, Model, ModelError, Trouble, difference
 from workers.agents.tools import Bench
 from workers.outcome import clean, failed
@@ -35,6 +35,7 @@ UNCHANGED = (
     "You called finish, but nothing in the working copy has changed. If the issue needs a change, make it; "
     "if it needs none, call finish again and say why."
 )
+ALONE = "Call {tool} alone and with all it needs, after the other calls were answered."
 INTERRUPTED = "Your last call was interrupted by the supervisor."
 
 
@@ -122,6 +123,8 @@ class _Work:
                 state.entries.append(Said(step.text))
             case Next.DONE:
                 return (yield from self._finish(reply, step.text))
+            case Next.ASKS:
+                state.outcome = failed(FailureClass.NEEDS_INPUT, f"The agent asks: {step.text}", step.text)
             case Next.REFUSED:
                 state.outcome = failed(FailureClass.AGENT_ERROR, f"The model refused: {step.text}", step.text)
             case Next.STUCK:
@@ -211,8 +214,8 @@ class _Work:
             if self._should_stop():
                 results.append(Result(call.id, INTERRUPTED, True))
                 continue
-            if call.tool == "finish" and not call.error:
-                results.append(Result(call.id, "Call finish alone, after the other calls were answered.", True))
+            if call.tool in (FINISH, ASK) and not call.error:
+                results.append(Result(call.id, ALONE.format(tool=call.tool), True))
                 continue
             yield self._bench.started(call)
             result, finished = self._bench.run(call)

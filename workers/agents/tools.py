@@ -14,7 +14,7 @@ from typing import Any
 from fleet.core.events import ToolFinished, ToolStarted
 from fleet.core.sandbox import Ending, SandboxResult, SandboxSpec
 from workers.agents.base import Job
-from workers.agents.conversation import FINISH, Call, Result
+from workers.agents.conversation import ASK, FINISH, Call, Result
 from workers.outcome import clean
 
 SHELL_S = 300.0
@@ -77,6 +77,9 @@ TOOLS = (
     Tool("run_tests", "Runs pytest; arguments select tests.", {}, {"arguments": "string"}),
     Tool(FINISH, "Ends the work. Call it alone, when the change is complete and you have run the tests.",
          {"summary": "string"}, {}),
+    Tool(ASK, "Asks a person and ends the work until somebody answers, which may take hours. Call it alone, and "
+         "only when the issue cannot be resolved without a decision that you cannot make.",
+         {"question": "string"}, {}),
 )  # fmt: skip
 BY_NAME = {tool.name: tool for tool in TOOLS}
 

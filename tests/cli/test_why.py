@@ -1,0 +1,49 @@
+"""``fleet show`` begins with *why*: one plain sentence for every state and every reason that the table knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleet.cli.wording import NEXT, why
+from fleet.core.states import PARK_REASONS, TRANSITIONS, Reason, State
+from fleet.core.view import PullRequest, TicketView
+from tests.support.tickets import ticket
+
+REACHED = sorted(
+    {(new, reason) for targets in TRANSITIONS.values() for new, reasons in targets.items() for reason in reasons},
+    key=str,
+)
+AGAIN = {Reason.LOST, Reason.TRANSIENT, Reason.BASE_MOVED, Reason.HEAD_MOVED, Reason.APPROVED}
+
+
+def view(state: State, reason: Reason, detail: str = "What happened.") -> TicketView:
+    pull = PullRequest(7, "http://forge/pull/7", "h" * 40, "b" * 40)
+    return TicketView(
+        ticket(), state, reason, 1.0, detail=detail, attempt=1, round=1, until=1_700_000_000.0, pull_request=pull
+    )
+
+
+@pytest.mark.parametrize(("state", "reason"), REACHED)
+def test_every_state_and_reason_says_why_and_what_comes_next(state: State, reason: Reason) -> None:
+    said = why(view(state, reason), "2 of 2 places are taken")
+    assert "\n" not in said and len(said) < 400
+    if state in (State.PARKED, State.ESCALATED, State.REJECTED):
+        assert "What happened." in said and "Next: " in said and "`fleet " in said
+    if state is State.QUEUED:
+        assert "2 of 2 places are taken" in said
+    if state is State.BACKING_OFF:
+        assert "tries again at " in said and "What happened." in said
+    if state in (State.GATING, State.PUBLISHING):
+        assert (reason in AGAIN) == ("again (" in said)
+    if state.terminal or state in (State.PARKED, State.BACKING_OFF):
+        assert reason.value.replace("_", " ") in said
+
+
+def test_every_reason_to_park_has_its_own_way_on() -> None:
+    assert set(NEXT) == {reason.value for reason in PARK_REASONS}
+
+
+@pytest.mark.parametrize("state", State)
+def test_without_a_detail_nothing_dangles(state: State) -> None:
+    said = why(view(state, Reason.CONFIG, detail=""), "")
+    assert ": Next" not in said and not said.endswith(": ") and "  " not in said
