@@ -36,7 +36,8 @@ def measure(bench: Bench) -> Report:
     rounds = [_round(bench, size) for size in sizes]
     middle = rounds[1]
     cheapest = min(rounds[0].cpu)
-    growth = [min(one.cpu) / cheapest for one in rounds[1:]]
+    # A quick round is too short for the kernel's clock of CPU time.
+    growth = [min(one.cpu) / cheapest if cheapest else 1.0 for one in rounds[1:]]
     more = sizes[-1] - sizes[0]
     owner = (rounds[-1].owner - rounds[0].owner) / more
     store = (rounds[-1].store - rounds[0].store) / more

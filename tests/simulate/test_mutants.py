@@ -14,7 +14,7 @@ from tests.support.mutants import Mutant
 UNGUARDED = {
     "single_use": ("I3", "heavy", 19, 8),
     "wanted": ("I20", "stale", 22, 16),
-    "epoch": ("I17", "heavy", 12, 8),
+    "epoch": ("I17", "heavy", 18, 8),
     "push_lease": ("I3", "stale", 3, 8),
     "look_up": ("I4", "heavy", 2, 8),
     "bound_pass": ("I5", "stale", 17, 8),
@@ -60,7 +60,7 @@ MUTANTS = {
         "I1",
         1,
         8,
-        Mutant("supervisor.service:Supervisor._send_due", ">= self._policy.rewake_after", '>= float("inf")'),
+        Mutant("supervisor.post:Post._wake", "self._agenda.at(effect.id, mono + self._rewake_after)", "pass"),
     ),
     "compensation": (
         "I20",
