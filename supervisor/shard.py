@@ -37,6 +37,7 @@ from supervisor.fold import fold
 from supervisor.hearing import hear, stale, waits_for
 from supervisor.liveness import CLOCKED, Clocks
 from supervisor.policy import Policy
+from supervisor.stall import GUARDS_OWN
 from supervisor.telling import status, to_be_told
 
 # However the moments were reckoned, a ticket that waits for a clock is looked at as often as this.
@@ -163,7 +164,7 @@ class ShardKeeper:
         elif stale(view, event):
             turn.batch.quarantined.append(raw)
         else:
-            hear(turn, view, source, word=True)
+            hear(turn, view, source, word=not isinstance(event.data, GUARDS_OWN))
             self._fold(turn, view, event)
 
     def _accept(self, turn: Turn, view: TicketView | None, event: Envelope, raw: bytes) -> None:

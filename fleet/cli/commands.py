@@ -6,6 +6,7 @@ import fleet.cli.demo
 import fleet.cli.home_commands
 import fleet.cli.init
 import fleet.cli.pause
+import fleet.cli.replay
 import fleet.cli.run
 import fleet.cli.simulate
 import fleet.cli.tickets  # noqa: F401
