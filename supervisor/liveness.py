@@ -140,5 +140,6 @@ def _limits(view: TicketView, known: Liveness, policy: Policy) -> Iterator[float
     if running and view.watch.begun:
         yield (known.word or ordered) + (policy.model_silence if view.watch.asking else policy.silence)
         yield (known.progress or ordered) + policy.no_progress
-        if view.watch.rung:
-            yield (known.rung or ordered) + policy.between_rungs
+        if view.watch.rung or view.watch.stopping:
+            for patience in (policy.between_rungs, policy.probe_within, policy.stop_within):
+                yield (known.rung or ordered) + patience

@@ -84,27 +84,31 @@ class _Player:
                 self._word[event.ticket] = entry
 
     def _look(self, names: Iterable[str]) -> None:
-        """Looks for the decision about each of these at the end of its log."""
+        """Looks for the decision about each of these at the end of its log, newest first."""
         wanted = list(names)
         pipe = self._redis.pipeline(transaction=False)
         for name in wanted:
             pipe.xrevrange(keys.log(name), count=10)
         for name, rows in zip(wanted, pipe.execute(), strict=True):
-            threshold, since = (LOST_S, self._sign) if name in self._frozen else (SILENCE_S, self._word)
-            found = noticed([(entry.decode(), decode_event(fields[b"e"])) for entry, fields in rows])
+            frozen = name in self._frozen
+            threshold, since = (LOST_S, self._sign) if frozen else (SILENCE_S, self._word)
+            found = noticed(frozen, [(entry.decode(), decode_event(fields[b"e"])) for entry, fields in rows])
             if found:
                 self.late[name] = moment(found) - moment(since[name]) - threshold
 
 
-def noticed(rows: Iterable[tuple[str, Envelope]]) -> str:
-    """The entry with which a stall was written down; empty when it was not."""
+def noticed(frozen: bool, rows: Iterable[tuple[str, Envelope]]) -> str:
+    """The entry with which the stall was written down, the first of it; empty when it was not."""
+    found = ""
     for entry, event in rows:
         match event.data:
-            case Nudged(cause="silence") | StateChanged(reason=Reason.LOST):
-                return entry
+            case Nudged(cause="silence") if not frozen:
+                found = entry
+            case StateChanged(reason=Reason.LOST) if frozen:
+                found = entry
             case _:
                 continue
-    return ""
+    return found
 
 
 def moment(entry: str) -> float:

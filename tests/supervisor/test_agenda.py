@@ -25,7 +25,13 @@ ago = st.sampled_from([0.0, 1.0, 29.0, 31.0, 119.0, 121.0, 299.0, 301.0, 479.0, 
 ever = st.one_of(st.none(), ago.map(lambda seconds: NOW - seconds))
 CALLS = [(), ("a", "b", "c"), ("a",) * 4, ("a!",) * 3, ("a", "b") * 3]
 watches = st.builds(
-    Watch, begun=st.booleans(), asking=st.booleans(), calls=st.sampled_from(CALLS), rung=st.integers(0, 2)
+    Watch,
+    begun=st.booleans(),
+    asking=st.booleans(),
+    calls=st.sampled_from(CALLS),
+    rung=st.integers(0, 4),
+    sign=st.sampled_from(["", "lives"]),
+    stopping=st.sampled_from(["", "it stalled"]),
 )
 signs = st.builds(Liveness, ordered=ago.map(lambda s: NOW - s), heard=ever, word=ever, progress=ever, rung=ever)
 
@@ -36,20 +42,21 @@ def view_in(state: State, watch: Watch, until: float | None = None) -> TicketVie
 
 
 def time_alone_changes_nothing_before_the_next_look(view: TicketView, known: Liveness, wait: float) -> None:
-    """What is undecided at one look is undecided until the next."""
+    """What is undecided at one look is undecided until the next, and so on from look to look."""
     clocks = Clocks()
     clocks.known[view.id] = known
 
     def undecided(mono: float) -> bool:
         return decide(view, clocks.moment(view, WALL + mono - NOW, mono, 0.5), POLICY) is None
 
-    if not undecided(NOW):
-        return
-    look = clocks.next_look(view, NOW, POLICY)
-    later = min(look, NOW + 5000.0)
-    for mono in (later - 0.001, NOW + (later - NOW) * wait):
-        if NOW <= mono < later:
-            assert undecided(mono), f"{mono - NOW:.1f} s after it was looked at; the next look is in {look - NOW:.1f} s"
+    since = NOW
+    while undecided(since) and since < NOW + 5000.0:
+        look = clocks.next_look(view, since, POLICY)
+        later = min(look, NOW + 5000.0)
+        for mono in (later - 0.001, since + (later - since) * wait):
+            if since <= mono < later:
+                assert undecided(mono), f"decided {mono - NOW:.1f} s on, but looked at after {look - NOW:.1f} s"
+        since = later + 0.001
 
 
 @pytest.mark.invariant("I15")
@@ -68,16 +75,14 @@ def test_a_pause_is_looked_at_when_it_is_over(pause: float, wait: float) -> None
     time_alone_changes_nothing_before_the_next_look(view, Liveness(NOW), wait)
 
 
+ALL_BUT_RUNG = Liveness(NOW, heard=NOW + 9e3, word=NOW + 9e3, progress=NOW + 9e3, rung=NOW)
 LIMITS = {
     "lost": ("policy.lost_after", Liveness(NOW, heard=NOW), State.GATING, Watch()),
     "unclaimed": ("policy.claim_within", Liveness(NOW), State.STARTING, Watch()),
     "progress": ("policy.no_progress", Liveness(NOW, heard=NOW + 9e3, word=NOW + 9e3), State.RUNNING, Watch(True)),
-    "rung": (
-        "policy.between_rungs",
-        Liveness(NOW, heard=NOW + 9e3, word=NOW + 9e3, progress=NOW + 9e3, rung=NOW),
-        State.RUNNING,
-        Watch(True, calls=("a",) * 4, rung=1),
-    ),
+    "nudge": ("policy.between_rungs", ALL_BUT_RUNG, State.RUNNING, Watch(True, calls=("a",) * 4, rung=2)),
+    "probe": ("policy.probe_within", ALL_BUT_RUNG, State.RUNNING, Watch(True, calls=("a",) * 4, rung=1)),
+    "stop": ("policy.stop_within", ALL_BUT_RUNG, State.RUNNING, Watch(True, rung=4, stopping="it stalled")),
 }
 
 
