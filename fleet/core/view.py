@@ -116,6 +116,7 @@ class TicketView:
     ``steers``: what people said to the agent and no attempt was told yet.
     ``passed_to``: the agent of the ticket's route that took over last, empty for the first one; ``tries``: attempts of
     the agent at work that count against it.
+    ``heard``: number of the newest comment whose order was taken; ``answers`` to the last of them.
     ``late``: the attempt that was lost last, while nobody has claimed the next one.
     ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
     """
@@ -157,6 +158,8 @@ class TicketView:
     raised_last: float = 0.0
     passed_to: str = ""
     tries: int = 0
+    heard: int = 0
+    answers: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
