@@ -75,6 +75,10 @@ class ShardStore:
     def release(self, shard: str) -> None:
         self._ask(self._release, keys=[keys.of(shard, "owner")], args=[self._member])
 
+    def history(self) -> str:
+        """The server's replication id: a promoted replica has another one, and so has a server that was restarted."""
+        return str(self._ask(self._redis.info, "replication")["master_replid"])
+
     def held(self) -> Hold | None:
         """Who paused the whole fleet; None while it works."""
         raw = self._ask(self._redis.get, keys.HOLD)
@@ -86,11 +90,13 @@ class ShardStore:
         pipe.hgetall(keys.of(shard, "view"))
         pipe.hgetall(keys.of(shard, "outbox"))
         pipe.hgetall(keys.of(shard, "cursor"))
-        views, outbox, cursors = self._ask(pipe.execute)
+        pipe.get(keys.of(shard, "history"))
+        views, outbox, cursors, history = self._ask(pipe.execute)
         return Loaded(
             {name.decode(): raw for name, raw in views.items()},
             {name.decode(): raw for name, raw in outbox.items()},
             {Source(name.decode()): raw.decode() for name, raw in cursors.items()},
+            history.decode() if history else "",
         )
 
     def read(
@@ -209,4 +215,6 @@ def step_arguments(shard: str, epoch: int, batch: Batch) -> list[Any]:
         out += ["Q", raw]
     for source, cursor in batch.cursors.items():
         out += ["K", source.value, cursor]
+    if batch.history:
+        out += ["H", batch.history]
     return out
