@@ -7,6 +7,8 @@ who begins again finds the results of the first time at their places. What only 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fleet.core.codec import encode
 from fleet.core.commands import Command, CommandKind
 from fleet.core.effects import Effect, EffectKind
@@ -18,12 +20,11 @@ from fleet.core.view import TicketView
 _LISTENS = frozenset({State.STARTING, State.RUNNING})
 
 
-def say_again(view: TicketView, incarnation: str, wall: float) -> Outstanding:
-    """The order to tell the attempt that the record holds its events up to ``view.seq`` and no further."""
-    wanted = view.seq + 1
-    command = Command(f"{view.id}:{view.attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
+def say_again(view: TicketView, attempt: int, wanted: int, incarnation: str, wall: float) -> Outstanding:
+    """The order to tell the attempt that of its events the record holds none from number ``wanted`` on."""
+    command = Command(f"{view.id}:{attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
     trace = traceparent(incarnation, view.id)
-    tell = Effect(EffectKind.TELL, view.id, view.attempt, wanted, int(wall), encode(command).decode(), trace)
+    tell = Effect(EffectKind.TELL, view.id, attempt, wanted, int(wall), encode(command).decode(), trace)
     return Outstanding(tell, wall)
 
 
@@ -32,6 +33,12 @@ def lost_a_second(known: str, now: str) -> bool:
     return bool(known) and known != now
 
 
-def asked_again(views: dict[str, TicketView], incarnation: str, wall: float) -> list[Outstanding]:
+def asked_again(views: Mapping[str, TicketView], incarnation: str, wall: float) -> list[Outstanding]:
     """One order for each attempt that may have said more than the record holds."""
-    return [say_again(view, incarnation, wall) for view in views.values() if view.state in _LISTENS]
+    orders = []
+    for view in views.values():
+        if view.state in _LISTENS:
+            orders.append(say_again(view, view.attempt, view.seq + 1, incarnation, wall))
+        if view.late.attempt:
+            orders.append(say_again(view, view.late.attempt, view.late.seq + 1, incarnation, wall))
+    return orders

@@ -25,6 +25,7 @@ class Refused(ConflictError):
 class Batch:
     """All that one step writes for one shard. Filled by ``supervisor.shard``, written by ``Shards.steps``.
 
+    ``unbegun``: starts of attempts that nobody may have claimed; when one was, nothing of the batch is written.
     ``history``: the store's history that the shard now belongs to; empty leaves it as it is.
     """
 
@@ -32,6 +33,7 @@ class Batch:
     log: list[Envelope] = field(default_factory=list)
     orders: list[Outstanding] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
+    unbegun: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     cursors: dict[Source, str] = field(default_factory=dict)
     quarantined: list[bytes] = field(default_factory=list)
@@ -107,8 +109,11 @@ class Shards(Protocol):
         """All of the batch or nothing. Raises Refused when the shard is no longer ours."""
         ...
 
-    def steps(self, steps: Sequence[Step]) -> None:
-        """Each all or nothing by itself. Raises Refused for the first that is no longer ours."""
+    def steps(self, steps: Sequence[Step]) -> frozenset[str]:
+        """Each all or nothing by itself. Raises Refused for the first that is no longer ours.
+
+        Answers which of the batches' ``unbegun`` somebody had begun: those batches were not written.
+        """
         ...
 
     def begun(self, effects: Sequence[Effect]) -> list[bool]:
