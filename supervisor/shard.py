@@ -12,6 +12,7 @@ from fleet.core.codec import CodecError, decode_event
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import InternalError
 from fleet.core.events import (
+    CommentHeard,
     Envelope,
     EventData,
     EventsMissing,
@@ -228,6 +229,9 @@ class ShardKeeper:
             self._closed(turn, after, event.data.number)
         if isinstance(event.data, StatusPosted):
             self._withdraw(turn, after, only=EffectKind.STATUS, upto=event.data.version)
+        if isinstance(event.data, CommentHeard) and view is not None and after.heard > view.heard:
+            self._withdraw(turn, after, only=EffectKind.STATUS)
+            turn.batch.orders.append(self._order(status(after).effect, 0.0))
 
     def _decide_all(self, turn: Turn, names: Sequence[str], wall: float, mono: float, jitter: float) -> None:
         turn.looked += names
