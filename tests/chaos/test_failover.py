@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from fleet.adapters import redis_client
 from fleet.adapters.acl import Role
 from fleet.adapters.redis_client import FleetRedis, connect
 from fleet.core.codec import decode
@@ -23,6 +26,9 @@ from tests.support.players import CHANGE
 from tests.support.replicas import Replicated, replicated
 from tests.support.tickets import ticket
 from tests.support.wait import eventually
+
+# Seconds until nobody is expected to ask any more.
+PATIENCE = 30.0
 
 
 @contextmanager
@@ -137,3 +143,47 @@ def test_a_recovery_that_is_left_out_is_noticed(
     Mutant(where, old, new).install(monkeypatch)
     with pytest.raises(AssertionError):
         a_lagging_replica_is_promoted(tmp_path)
+
+
+def what_is_promised_stands_on_the_replica(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A promise is made when the replica has it; one that stands still is waited for, but not for ever."""
+    with replicated(folder) as store, world_on(store) as world:
+        client = world.clients["attempt"]
+        store.signal("replica", signal.SIGSTOP)
+        client.set("fleet:claimed", 1)
+        redis_client.wait_aof(client)
+        monkeypatch.setattr(redis_client, "REPLICA_MS", 60_000)
+        went_on = threading.Event()
+
+        def wake() -> None:
+            """When somebody waits for the replica, it goes on."""
+            with store.client("master") as master:
+                if eventually(lambda: any(one["cmd"] == "wait" for one in master.client_list()), PATIENCE):
+                    went_on.set()
+            store.signal("replica", signal.SIGCONT)
+
+        waking = threading.Thread(target=wake)
+        client.set("fleet:claimed", 2)
+        waking.start()
+        redis_client.wait_aof(client)
+        assert went_on.is_set(), "it was promised before the replica had it"
+        waking.join()
+        with store.client("replica") as replica:
+            assert replica.get("fleet:claimed") == b"2"
+
+
+@pytest.mark.slow
+@pytest.mark.invariant("I1")
+def test_what_is_promised_behind_a_sentinel_outlives_its_master(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what_is_promised_stands_on_the_replica(tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_promise_before_the_replica_has_it_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.chaos.test_failover.PATIENCE", 3.0)
+    one = Mutant("fleet.adapters.redis_client:wait_aof", 'if getattr(client, "replicas", 0):', "if False:")
+    one.install(monkeypatch)
+    with pytest.raises(AssertionError, match="promised before"):
+        what_is_promised_stands_on_the_replica(tmp_path, monkeypatch)
