@@ -6,10 +6,9 @@ No I/O: ``absorb`` and ``tick`` return what is to be written; the service writes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from fleet.core.codec import CodecError, decode_event, encode
-from fleet.core.commands import Command, CommandKind
+from fleet.core.codec import CodecError, decode_event
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import InternalError
 from fleet.core.events import (
@@ -25,6 +24,7 @@ from fleet.core.events import (
     TicketAccepted,
     Withdrawn,
 )
+from fleet.core.frozen import replace
 from fleet.core.outbox import Outstanding
 from fleet.core.states import State
 from fleet.core.step import Batch
@@ -39,6 +39,7 @@ from supervisor.fold import fold
 from supervisor.hearing import hear, stale, waits_for
 from supervisor.liveness import CLOCKED, Clocks
 from supervisor.policy import Policy
+from supervisor.recovery import asked_again, lost_a_second, say_again
 from supervisor.stall import GUARDS_OWN
 from supervisor.telling import status, to_be_told
 
@@ -99,6 +100,13 @@ class ShardKeeper:
                 turn.batch.cursors[source] = cursor
                 self._take(turn, source, raw, wall)
         self._decide_all(turn, list(turn.views), wall, mono, jitter)
+        return turn
+
+    def recover(self, known: str, now: str, wall: float, mono: float) -> Turn:
+        """The first turn in the store's history ``now``; ``known`` is the one in which the shard was owned before."""
+        turn = Turn(Batch(history=now), mono)
+        if lost_a_second(known, now):
+            turn.batch.orders += asked_again(self.shard.views, self.shard.incarnation, wall)
         return turn
 
     def next(self) -> float:
@@ -207,10 +215,7 @@ class ShardKeeper:
             return
         if view.missing_from != wanted:
             self._fold(turn, view, self._own(view, EventsMissing(wanted), wall))
-        command = Command(f"{view.id}:{attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
-        data, trace = encode(command).decode(), self._trace(view.id)
-        tell = Effect(EffectKind.TELL, view.id, attempt, wanted, int(wall), data, trace)
-        turn.batch.orders.append(Outstanding(tell, wall))
+        turn.batch.orders.append(say_again(view, attempt, wanted, self.shard.incarnation, wall))
 
     def _fold(self, turn: Turn, view: TicketView | None, event: Envelope) -> None:
         # The trace follows from the ticket, so that what a worker wrote there need not be believed.

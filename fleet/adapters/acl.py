@@ -42,7 +42,7 @@ class Role(Enum):
     ADMIN = "admin"
 
 
-_SUPERVISED = ("view", "ver", "cursor", "epoch", "owner", "deadlines", "outbox", "cancelled", "quarantine")
+_SUPERVISED = ("view", "ver", "cursor", "epoch", "owner", "deadlines", "outbox", "cancelled", "quarantine", "history")
 _SUPERVISED_PATTERNS = ("view:*", "log:*", "tell:*")
 
 _WRITES: Mapping[Role, tuple[str, ...]] = {

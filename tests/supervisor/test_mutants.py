@@ -109,7 +109,7 @@ MUTANTS = {
     ),
     "resend": Mutant(
         "supervisor.shard:ShardKeeper._missing",
-        "turn.batch.orders.append(Outstanding(tell, wall))",
+        "turn.batch.orders.append(say_again(view, attempt, wanted, self.shard.incarnation, wall))",
         "pass",
         life.test_lost_doubled_and_reordered_events_cost_nothing,
     ),
