@@ -16,6 +16,7 @@ from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
 from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell
 from supervisor.policy import Policy
+from supervisor.recovery import resumed
 from supervisor.retries import after_failure, again, used_up, wait
 from supervisor.stall import next_rung
 
@@ -56,6 +57,8 @@ def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
 
 
 def _queued(view: TicketView) -> Decision | None:
+    if (elsewhere := resumed(view)) is not None:
+        return elsewhere
     following = view.attempt + 1
     if view.news.granted == following:
         return Decision(

@@ -52,6 +52,7 @@ from fleet.core.frozen import replace
 from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
+from supervisor.recovery import begun
 from supervisor.stall import watched
 
 _STEERS = 20
@@ -65,8 +66,7 @@ def fold(view: TicketView | None, event: Envelope) -> TicketView:
     if view is None:
         if not isinstance(event.data, TicketAccepted):
             raise InternalError(f"{event.kind} came before the ticket {event.ticket} was accepted.")
-        check(None, State.QUEUED, Reason.ACCEPTED)
-        return TicketView(event.data.ticket, State.QUEUED, Reason.ACCEPTED, since=event.at, version=1)
+        return begun(event.data, event.at)
     after = _apply(view, event)
     if event.source is Source.ATTEMPTS and event.seq:
         return replace(after, seq=event.seq, missing_from=0, version=view.version + 1)

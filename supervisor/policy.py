@@ -16,6 +16,7 @@ class Policy:
     ``waits``: how often a provider may say later, an attempt be handed back or not be taken, before a person is asked.
     ``silence``: without a word of the agent, ``model_silence`` while it waits for a model; ``no_progress``: without
     anything new. ``between_rungs``: from one step of the ladder to the next.
+    ``status_every``: from one edit of an issue's status comment to the next.
     ``base_moves``: how often gates run again because the base branch moved under a finished change.
     """
 
@@ -34,3 +35,4 @@ class Policy:
     between_rungs: float = 120.0
     backoff_first: float = 30.0
     backoff_most: float = 900.0
+    status_every: float = 10.0

@@ -36,7 +36,7 @@ from supervisor.fold import fold
 from supervisor.hearing import hear, stale, waits_for
 from supervisor.liveness import Clocks
 from supervisor.policy import Policy
-from supervisor.telling import status, to_be_told
+from supervisor.telling import Spacing, spent_more, status, to_be_told
 
 _CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
 
@@ -55,6 +55,7 @@ class Shard:
     cursors: dict[Source, str]
     incarnation: str = ""
     clocks: Clocks = field(default_factory=Clocks)
+    spacing: Spacing = field(default_factory=Spacing)
 
 
 @dataclass(slots=True)
@@ -211,10 +212,16 @@ class ShardKeeper:
                     turn.batch.orders.append(self._order(order.effect, wall + order.delay))
                 view = turn.views[name]
                 if to_be_told(view, decision.event):
-                    self._withdraw(turn, view, only=EffectKind.STATUS)
-                    turn.batch.orders.append(self._order(status(view).effect, wall))
+                    self._tell_people(turn, view, wall)
             else:
                 raise InternalError(f"Deciding about {name} does not come to an end.")
+            if spent_more(self.shard.views.get(name), view):
+                self._tell_people(turn, view, wall)
+
+    def _tell_people(self, turn: Turn, view: TicketView, wall: float) -> None:
+        self._withdraw(turn, view, only=EffectKind.STATUS)
+        due = self.shard.spacing.due(view, self._policy.status_every, wall)
+        turn.batch.orders.append(self._order(status(view).effect, due))
 
     def _withdraw(self, turn: Turn, view: TicketView, only: EffectKind | None = None, upto: int | None = None) -> None:
         """A ticket that moved on no longer wants the worker effects of the state it left.

@@ -18,6 +18,7 @@ from fleet.adapters.forge_errors import error_for
 from fleet.adapters.forge_throttle import Throttle
 from fleet.core.errors import InternalError, TemporaryError, UsageError
 from fleet.core.forge import (
+    Comment,
     CommitStatus,
     ForgePull,
     Issue,
@@ -180,6 +181,19 @@ class HubClient:
                     return found
             return None
 
+    def comments(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
+        with self._calling(f"reading the comments of {repo}#{number}"):
+            found = islice(self._repo(repo).get_issue(number).get_comments(), _COMMENTS_SEARCHED)
+            begun = ((one, one.user) for one in found if _marked(one.body, beginning))
+            return tuple(
+                Comment(_login_of(who), one.body, one.updated_at.timestamp(), _is_bot(who), self._is_me(who))
+                for one, who in begun
+            )
+
+    def login(self, repo: str) -> str:
+        with self._calling(f"asking {repo} who we are"):
+            return self._login or ""
+
     # --- writing ----------------------------------------------------------------------------------------------
 
     def create_issue(self, repo: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
@@ -268,7 +282,7 @@ class HubClient:
         """Whether we are ``user``. An installation cannot ask who it is; it trusts bots only."""
         if user is None:
             return False
-        return user.login == self._login if self._login is not None else user.type == "Bot"
+        return user.login == self._login if self._login is not None else _is_bot(user)
 
     def _unless(self, etag: str, path: str, query: dict[str, str], what: str) -> tuple[str, Any] | None:
         """(ETag, answer) of a page, ``_GONE`` for what was deleted; None when what ``etag`` is of did not change."""
@@ -319,6 +333,10 @@ class HubClient:
             raise error_for(error.status, error.data, error.headers, what, self._clock.now()) from error
         except self._unreachable as error:
             raise TemporaryError(f"The forge does not answer while {what}: {type(error).__name__}.") from error
+
+
+def _is_bot(user: NamedUser | Organization | None) -> bool:
+    return user is not None and user.type == "Bot"
 
 
 def _own_branch(pull: HubPull, repo: str) -> bool:

@@ -16,6 +16,7 @@ from fleet.core.errors import InternalError, TemporaryError
 from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
 from fleet.core.outbox import Outstanding
+from fleet.core.recovery import Taken
 from fleet.core.ticket import all_shards, shard_of
 from fleet.core.view import Hold, TicketView
 
@@ -72,6 +73,11 @@ class RedisLedger:
         raw = self._ask(self._redis.get, keys.HOLD)
         return decode(raw, Hold) if raw else None
 
+    def recovered(self) -> dict[str, Taken]:
+        """Ticket → when it was taken up again after this ledger's predecessor was lost, and what it had spent."""
+        found: dict[bytes, bytes] = self._ask(self._redis.hgetall, keys.RECOVERED)
+        return {name.decode(): decode(raw, Taken) for name, raw in found.items()}
+
     # --- writing one's own -----------------------------------------------------------------------------------------
     def send(self, source: Source, events: Sequence[Envelope], durable: bool = False) -> None:
         pipe = self._redis.pipeline(transaction=False)
@@ -82,6 +88,10 @@ class RedisLedger:
         self._ask(pipe.execute)
         if durable:
             self._ask(wait_aof, self._redis)
+
+    def note_recovered(self, ticket: str, taken: Taken) -> None:
+        """Only the role ``intake`` may. Once per ticket: the first word stands."""
+        self._ask(self._redis.hsetnx, keys.RECOVERED, ticket, encode(taken))
 
     def hold(self, hold: Hold | None) -> None:
         """Pauses the whole fleet, or lets it go on; on disk before this returns."""

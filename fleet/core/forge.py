@@ -90,6 +90,19 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Comment:
+    """A comment on an issue: untrusted text. ``edited_at``: Unix time by the forge's clock, of the last edit if there
+    was one. ``bot``: the forge calls its author a bot; ``ours``: it is this client's own account.
+    """
+
+    author: str
+    body: str
+    edited_at: float
+    bot: bool
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ForgePull:
     """A pull request. ``ours`` means that this client's own user opened it, from a branch of the repository itself."""
 
@@ -175,6 +188,14 @@ class ForgeClient(Protocol):
 
         ``body`` begins with it, too. Returns the comment's URL.
         """
+        ...
+
+    def comments(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
+        """Those that begin with ``beginning``, oldest first, whoever wrote them."""
+        ...
+
+    def login(self, repo: str) -> str:
+        """Our own account at the forge of ``repo``; empty for an installation of an app, which has none."""
         ...
 
     def set_statuses(self, repo: str, sha: str, statuses: Sequence[CommitStatus]) -> None:

@@ -13,6 +13,7 @@ from fleet.core.events import (
     PublishFailed,
     PullRequestClosed,
 )
+from fleet.core.recovery import Recovered
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket
 
@@ -91,6 +92,7 @@ class TicketView:
     and ``repair`` the attempt whose change it is to mend (0: none).
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
+    ``recovered``: what another ledger knew of the ticket, when that one was lost.
     """
 
     ticket: Ticket
@@ -125,6 +127,7 @@ class TicketView:
     tier: str = ""
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
+    recovered: Recovered | None = None
 
     @property
     def id(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from fleet.adapters.spend import SpendBook
 from fleet.adapters.telemetry import about_ticket, log
 from fleet.core.ports import Clock, Ids
+from fleet.core.recovery import Recovered, Taken
 from fleet.core.spend import MICRO, Caps, Price, PriceTable, Refusal, Reservation, Spent, Usage, at_most, read_key
 from fleet.core.states import State
 from fleet.core.ticket import Ticket, TicketLimits
@@ -47,7 +48,9 @@ class Granted:
 
 
 class Books:
-    """``view`` looks a ticket up, ``day_usd`` is the home's limit for a UTC day. Raises TemporaryError."""
+    """``view`` looks a ticket up, ``day_usd`` is the home's limit for a UTC day, ``recovered`` what was taken over from a
+    ledger that was lost. Raises TemporaryError.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Books:
         clock: Clock,
         ids: Ids,
         incarnation: Callable[[], str] = lambda: "",
+        recovered: Callable[[], Mapping[str, Taken]] = dict,
     ) -> None:
         self._book = book
         self._view = view
@@ -70,6 +74,7 @@ class Books:
         self._clock = clock
         self._ids = ids
         self._incarnation = incarnation
+        self._recovered = recovered
 
     def who(self, key: str) -> tuple[str, int] | None:
         return read_key(self._secret, key)
@@ -105,7 +110,7 @@ class Books:
             most.total,
             price is not None,
         )
-        refusal = self._book.reserve(reservation, self._caps(limits))
+        refusal = self._book.reserve(reservation, self._caps(limits, view.recovered, reservation.day))
         if refusal is not None:
             with self._about(view.ticket, attempt):
                 log().warning("model call refused", provider=provider, model=call.model, why=refusal.value)
@@ -133,8 +138,16 @@ class Books:
             "limits": asdict(view.ticket.limits) if view else {},
         }
 
-    def _caps(self, limits: TicketLimits) -> Caps:
-        return Caps(round(limits.usd * MICRO), limits.model_calls, limits.tokens, round(self._day_usd * MICRO))
+    def _caps(self, limits: TicketLimits, before: Recovered | None, day: str) -> Caps:
+        """What may be booked here: what was spent in a ledger that was lost is spent (I8)."""
+        usd, calls, tokens = (before.usd, before.model_calls, before.tokens) if before else (0.0, 0, 0)
+        lost = sum(taken.usd for taken in self._recovered().values() if _day(taken.at) == day)
+        return Caps(
+            round((limits.usd - usd) * MICRO),
+            limits.model_calls - calls,
+            limits.tokens - tokens,
+            round((self._day_usd - lost) * MICRO),
+        )
 
     def _sentence(self, refusal: Refusal, limits: TicketLimits) -> str:
         return {

@@ -19,6 +19,7 @@ from fleet.core.states import State
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
 from fleet.intake.decide import Request
+from fleet.intake.recovery import Recovery
 from fleet.intake.service import Accepted, IntakeService
 from fleet.intake.text import clean
 from fleet.intake.watched import Watched
@@ -66,7 +67,9 @@ def lost(view: TicketView, issue: Issue | None) -> str:
 
 
 class LabelIntake:
-    """``limits``: those of (owner/name, branch). Used by one thread at a time."""
+    """``limits``: those of (owner/name, branch). ``recovery`` knows the tickets of a lost ledger.
+    Used by one thread at a time.
+    """
 
     def __init__(
         self,
@@ -74,11 +77,13 @@ class LabelIntake:
         forge: ForgeClient,
         clock: Clock,
         limits: Callable[[str, str], TicketLimits],
+        recovery: Recovery | None = None,
     ) -> None:
         self._ledger = ledger
         self._forge = forge
         self._clock = clock
         self._limits = limits
+        self._recovery = recovery
         self._intake = IntakeService(ledger, clock)
         self._log = log("intake")
 
@@ -109,7 +114,10 @@ class LabelIntake:
                 trigger=str(act.id),
                 acted_at=act.at,
             )
-            accepted = self._intake.accept(request)
+            known = self._recovery.known(watched.repo, issue) if self._recovery else None
+            accepted = self._intake.accept(request, known)
+            if self._recovery is not None and not accepted.new:
+                self._recovery.missed(accepted.ticket, issue)
         except UsageError as error:
             return self._ignored(watched, number, str(error))
         if accepted.new:

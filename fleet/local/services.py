@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -38,6 +39,7 @@ from fleet.gateway.server import price_table
 from fleet.gateway.server import serve as serve_gateway
 from fleet.intake.endpoint import create_app
 from fleet.intake.labels import LabelIntake
+from fleet.intake.recovery import Recovery
 from fleet.intake.sweep import EVERY, Sweep
 from fleet.local import keys, telemetry, watches
 from fleet.local.forges import LOCAL, is_local
@@ -115,6 +117,7 @@ def gateway(wiring: Wiring) -> None:
         wiring.clock,
         wiring.ids,
         wiring.ledger(Role.GATEWAY).incarnation,
+        wiring.ledger(Role.GATEWAY).recovered,
     )
     # The supervisor notices a silent model first, and says something to the agent; this is only the last resort.
     serve_gateway(
@@ -142,8 +145,18 @@ def intake(wiring: Wiring) -> None:
     def every(repo: str) -> float:
         return min(EVERY, chosen.poll_seconds) if is_local(repo) else chosen.poll_seconds
 
-    labels = LabelIntake(ledger, forge, wiring.clock, limits)
-    sweep = Sweep(ledger, labels, forge, wiring.clock, lambda: watches.known(wiring.home, wiring.settings), every)
+    recovery = Recovery(
+        ledger,
+        forge,
+        wiring.clock,
+        wiring.home.state_key(wiring.ids),
+        lambda: watches.places(wiring.home, wiring.settings),
+        lambda repo: watches.agent(wiring.home, wiring.settings, repo),
+        limits,
+    )
+    labels = LabelIntake(ledger, forge, wiring.clock, limits, recovery)
+    watched = functools.partial(watches.known, wiring.home, wiring.settings)
+    sweep = Sweep(ledger, labels, forge, wiring.clock, watched, every, recovery)
     if chosen.webhook_port:
         secret = watches.secret(wiring.home, wiring.ids)
         register_secret(secret)
@@ -262,6 +275,7 @@ def publisher(wiring: Wiring) -> None:
         remote,
         wiring.home.state_key(wiring.ids),
         wiring.settings.github.trusted_workflows,
+        SpendBook(wiring.client(Role.PUBLISHER)).ticket,
     )
     wiring.forges.client(f"{LOCAL}/", "write")  # its library takes a second to load; no ticket should wait for it
     tasks = PublisherTasks(ledger, service, wiring.clock, host_name())
