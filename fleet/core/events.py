@@ -20,11 +20,13 @@ from fleet.core.attempt_events import (
     Heartbeat,
     ModelAsked,
     Note,
+    SignGiven,
     ToolFinished,
     ToolStarted,
     TurnFinished,
     WorkspaceReady,
 )
+from fleet.core.people_events import BudgetRaised
 from fleet.core.recovery import Recovered
 from fleet.core.supervisor_events import (
     EventsMissing,
@@ -45,6 +47,7 @@ __all__ = [
     "AttemptFailed",
     "AttemptStarted",
     "AttemptStopped",
+    "BudgetRaised",
     "ChangeReady",
     "CommandSeen",
     "EventsMissing",
@@ -54,6 +57,7 @@ __all__ = [
     "Note",
     "Nudged",
     "Rung",
+    "SignGiven",
     "SlotAsked",
     "StateChanged",
     "SteersTold",
@@ -243,6 +247,7 @@ EventData = (
     | PauseRequested
     | ResumeRequested
     | ApprovalGiven
+    | BudgetRaised
     | PullRequestClosed
     | SlotGranted
     | Heartbeat
@@ -256,6 +261,7 @@ EventData = (
     | FilesTouched
     | Note
     | CommandSeen
+    | SignGiven
     | ChangeReady
     | AttemptFailed
     | AttemptStopped
@@ -279,7 +285,15 @@ EventData = (
 KINDS: dict[Source, frozenset[type]] = {
     Source.INTAKE: frozenset({TicketAccepted, PullRequestClosed, CancelRequested}),
     Source.PEOPLE: frozenset(
-        {CancelRequested, RetryRequested, SteerRequested, PauseRequested, ResumeRequested, ApprovalGiven}
+        {
+            CancelRequested,
+            RetryRequested,
+            SteerRequested,
+            PauseRequested,
+            ResumeRequested,
+            ApprovalGiven,
+            BudgetRaised,
+        }
     ),
     Source.ADMISSION: frozenset({SlotGranted}),
     Source.ATTEMPTS: frozenset(
@@ -295,6 +309,7 @@ KINDS: dict[Source, frozenset[type]] = {
             FilesTouched,
             Note,
             CommandSeen,
+            SignGiven,
             ChangeReady,
             AttemptFailed,
             AttemptStopped,

@@ -35,7 +35,8 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A ticket that was taken up again at Unix time ``at``, having spent ``usd``; it counts for the day of ``at``."""
+    """A ticket of ``tenant`` that was taken up again at Unix time ``at``, having spent ``usd``."""
 
     at: float
     usd: float = 0.0
+    tenant: str = "default"

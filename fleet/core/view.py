@@ -46,11 +46,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What the current state's worker said and no decision has used yet; emptied by every change of state."""
+    """What the current state's worker said and no decision has used yet; emptied by every change of state.
+
+    ``left``: processes that a guard still saw at its end, −1 for unknown.
+    """
 
     started: bool = False
     failure: AttemptFailed | None = None
     stopped: str = ""
+    left: int = -1
     verdict: GatesFinished | None = None
     gates_failed: GatesFailed | None = None
     publish_failed: PublishFailed | None = None
@@ -61,6 +65,7 @@ class News:
     approved: str = ""
     approved_by: str = ""
     granted: int = 0
+    raised_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ class Watch:
 
     ``asking``: a model was asked and has not answered. ``doing``: the call under way. ``calls``: the newest calls with
     their results, oldest first; ``seen``: digests of those that were new. ``progress`` counts what was new,
-    ``rung`` the steps of the ladder taken since then.
+    ``rung``: the next step of the ladder is this one or a harder one. ``sign``: what the guard answered to the last
+    probe. ``stopping``: why the attempt is being ended, empty while it is not.
     """
 
     begun: bool = False
@@ -79,6 +85,8 @@ class Watch:
     seen: tuple[str, ...] = ()
     progress: int = 0
     rung: int = 0
+    sign: str = ""
+    stopping: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,7 @@ class TicketView:
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
     ``recovered``: what another ledger knew of the ticket, when that one was lost.
+    ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
     """
 
     ticket: Ticket
@@ -128,6 +137,8 @@ class TicketView:
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
     recovered: Recovered | None = None
+    raised_usd: float = 0.0
+    raised_last: float = 0.0
 
     @property
     def id(self) -> str:

@@ -159,7 +159,7 @@ class Recovery:
         if self._ledger.view(ticket.id) is not None:
             return False
         now = self._clock.now()
-        self._ledger.note_recovered(ticket.id, Taken(now, recovered.usd))
+        self._ledger.note_recovered(ticket.id, Taken(now, recovered.usd, ticket.tenant))
         event = Envelope(ticket.tenant, ticket.id, 0, 0, now, TicketAccepted(ticket, recovered), Source.INTAKE)
         self._ledger.send(Source.INTAKE, [event], durable=True)
         with about_ticket(ticket, 0, self._ledger.incarnation):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleet.adapters import keys
-from fleet.core.codec import encode_event
+from fleet.core.codec import encode, encode_event
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
@@ -19,7 +19,7 @@ from fleet.core.ticket import all_shards, shard_of
 from fleet.core.view import Hold, TicketView
 
 READ_MOST = 500
-LEASE_S = 10.0
+LEASE_S = 4.0
 _REPEATABLE = frozenset({EffectKind.WITHDRAW, EffectKind.STATUS})
 
 
@@ -44,8 +44,17 @@ class Shelf:
     owner: str = ""
     until: float = 0.0
     views: dict[str, TicketView] = field(default_factory=dict)
+    raws: dict[str, tuple[TicketView, bytes]] = field(default_factory=dict)
     outbox: dict[str, Outstanding] = field(default_factory=dict)
     cursors: dict[Source, str] = field(default_factory=dict)
+
+    def encoded(self) -> dict[str, bytes]:
+        """The views as the store keeps them; each is encoded when it is first asked for."""
+        for name, view in self.views.items():
+            known = self.raws.get(name)
+            if known is None or known[0] is not view:
+                self.raws[name] = (view, encode(view))
+        return {name: raw for name, (_, raw) in self.raws.items()}
 
 
 @dataclass(slots=True)
@@ -80,6 +89,7 @@ class Record:
         self.approved: dict[str, list[Approval]] = {}
         self.hold: Hold | None = None
         self.quarantined = 0
+        self.take_overs = 0
         self.stepped: Callable[[Batch], None] = lambda _: None
         self.begun: Callable[[Effect, str], None] = lambda *_: None
 
@@ -99,6 +109,7 @@ class Record:
         if shelf.owner and shelf.until > now:
             return 0, False
         shelf.owner, shelf.until = member, now + LEASE_S
+        self.take_overs += shelf.epoch > 0
         shelf.epoch += 1
         return shelf.epoch, True
 
