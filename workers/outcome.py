@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from fleet.core.digest import useful
 from fleet.core.errors import FleetError, ParkError, RefusedError, TemporaryError, UsageError
 from fleet.core.events import AttemptFailed
 from fleet.core.retry import FailureClass
 from fleet.core.states import State
 from fleet.core.view import TicketView
 
+_UNCLAIMED = frozenset({State.BACKING_OFF, State.QUEUED, State.STARTING})
 _DETAIL = 1000
-_DIGEST = 4000
 _PARKED = {
     "no_sandbox": FailureClass.NO_SANDBOX,
     "budget": FailureClass.BUDGET,
@@ -17,8 +18,8 @@ _PARKED = {
 
 
 def failed(failure: FailureClass, detail: str, digest: str = "", retry_after: float | None = None) -> AttemptFailed:
-    """An AttemptFailed within its bounds: one sentence for people, the end of the output for the next attempt."""
-    return AttemptFailed(failure, clean(detail)[:_DETAIL], clean(digest)[-_DIGEST:], retry_after)
+    """An AttemptFailed within its bounds: one sentence for people, the most useful part of the output for the next."""
+    return AttemptFailed(failure, clean(detail)[:_DETAIL], useful(clean(digest)), retry_after)
 
 
 def failure_of(error: BaseException) -> AttemptFailed:
@@ -53,6 +54,8 @@ def unwanted(view: TicketView | None, attempt: int) -> str | None:
     """
     if view is None:
         return "the ledger does not know this ticket"
+    if attempt == view.late.attempt and view.state in _UNCLAIMED and not view.cancel:
+        return None  # lost and back: nobody works in its place yet
     if view.attempt != attempt:
         return f"attempt {view.attempt} took over"
     if view.cancel or view.state is State.CANCELLED:

@@ -120,13 +120,16 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
         # Its pull request was found at the forge after the ledger was lost.
         State.IN_REVIEW: frozenset({Reason.RECOVERED}),
         State.STARTING: frozenset({Reason.GRANTED}),
+        # A lost attempt is back before its successor was claimed; so, too, from backing_off and starting.
+        State.GATING: frozenset({Reason.CHANGE_READY}),
         State.PARKED: PARK_REASONS,
         State.CANCELLED: _CANCEL,
     },
     State.STARTING: {
         State.RUNNING: frozenset({Reason.CLAIMED}),
         State.GATING: frozenset({Reason.CHANGE_READY}),
-        State.BACKING_OFF: _RETRIES | {Reason.NEVER_CLAIMED},
+        # Gates red without gating: the same change was red before.
+        State.BACKING_OFF: _RETRIES | {Reason.NEVER_CLAIMED, Reason.GATES_RED},
         State.PARKED: PARK_REASONS,
         State.REJECTED: _REJECTS,
         State.ESCALATED: _ESCALATES,
@@ -134,7 +137,7 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
     },
     State.RUNNING: {
         State.GATING: frozenset({Reason.CHANGE_READY}),
-        State.BACKING_OFF: _RETRIES,
+        State.BACKING_OFF: _RETRIES | {Reason.GATES_RED},
         State.PARKED: PARK_REASONS,
         State.REJECTED: _REJECTS,
         State.ESCALATED: _ESCALATES,
@@ -164,6 +167,7 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
     },
     State.BACKING_OFF: {
         State.QUEUED: frozenset({Reason.RETRY_DUE, Reason.RETRY_ASKED}),
+        State.GATING: frozenset({Reason.CHANGE_READY}),
         State.PARKED: PARK_REASONS,
         State.CANCELLED: _CANCEL,
     },

@@ -20,11 +20,14 @@ from fleet.core.ticket import Ticket
 
 @dataclass(frozen=True, slots=True)
 class GateSummary:
+    """``digest``: the most useful part of a red gate's log."""
+
     name: str
     kind: str
     outcome: str
     seconds: float
     summary: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,18 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """An attempt that counts as lost and may live, cut off. Until its successor is claimed it may still hand over.
+
+    ``attempt``: 0 for none; ``seq``: its last folded event; ``change``: what it handed over.
+    """
+
+    attempt: int = 0
+    seq: int = 0
+    change: ChangeReady | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TicketView:
     """Counters, who raises and who checks them: docs/counters.md.
 
@@ -101,6 +116,7 @@ class TicketView:
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
     ``recovered``: what another ledger knew of the ticket, when that one was lost.
+    ``late``: the attempt that was lost last, while nobody has claimed the next one.
     ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
     """
 
@@ -137,6 +153,7 @@ class TicketView:
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
     recovered: Recovered | None = None
+    late: Late = field(default_factory=Late)
     raised_usd: float = 0.0
     raised_last: float = 0.0
 
