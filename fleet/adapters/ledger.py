@@ -167,16 +167,31 @@ class RedisLedger:
 
 
 class RedisAttemptChannel:
-    """Implements ``fleet.core.ports.AttemptChannel``: an attempt's few words with the ledger."""
+    """Implements ``fleet.core.ports.AttemptChannel``: an attempt's few words with the ledger.
 
-    def __init__(self, ledger: RedisLedger) -> None:
+    ``incarnation``: of the ledger that ordered the attempt; empty: whichever is there. Another one, which took its
+    place after it was lost, knows nothing of this attempt, though one of its own may have the same number: it gives no
+    claim, shows no ticket (so the attempt stops), and hears nothing.
+    """
+
+    def __init__(self, ledger: RedisLedger, incarnation: str = "") -> None:
         self._ledger = ledger
-        self.claim = ledger.claim
+        self._incarnation = incarnation
         self.commands = ledger.commands
-        self.view = ledger.view
+
+    def claim(self, ticket: str, attempt: int, owner: str) -> bool:
+        return self._same() and self._ledger.claim(ticket, attempt, owner)
+
+    def view(self, ticket: str) -> TicketView | None:
+        return self._ledger.view(ticket) if self._same() else None
 
     def send(self, events: Sequence[Envelope]) -> None:
-        self._ledger.send(Source.ATTEMPTS, events)
+        if self._same():
+            self._ledger.send(Source.ATTEMPTS, events)
+
+    def _same(self) -> bool:
+        """Raises TemporaryError while the ledger has no name: nobody has opened the new one yet."""
+        return not self._incarnation or self._ledger.incarnation() == self._incarnation
 
 
 def _entries(found: Any) -> Iterator[tuple[str, bytes]]:

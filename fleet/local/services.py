@@ -199,10 +199,12 @@ def attempts(wiring: Wiring) -> None:
     if keys.secrets(wiring.home) or wiring.settings.agents.default:
         # A fleet that only runs commands need not wait three seconds for the models' SDKs.
         warm_agents()
-    incarnation = wiring.ledger(Role.ATTEMPT).incarnation()
 
     def run_attempt(ticket: str, attempt: int) -> None:
-        channel = RedisAttemptChannel(wiring.ledger(Role.ATTEMPT))
+        ledger = wiring.ledger(Role.ATTEMPT)
+        # Asked for each attempt anew: the ledger may be another one than when this host began.
+        incarnation = ledger.incarnation()
+        channel = RedisAttemptChannel(ledger, incarnation)
         folder = wiring.layout.attempts / f"{ticket}.{attempt}"
         post = Post(host_name(), incarnation, f"{os.getpid()}:{wiring.ids.hex(12)}", folder / "events.spool")
         guard = Guard(ticket, attempt, channel=channel, post=post, slots=wiring.slots, tools=tools, clock=wiring.clock)
