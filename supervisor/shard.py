@@ -204,12 +204,8 @@ class ShardKeeper:
     def _decide_all(self, turn: Turn, names: Iterable[str], wall: float, mono: float, jitter: float) -> None:
         for name in names:
             view = turn.views.get(name) or self.shard.views[name]
-            heard = name in turn.heard
-            moment = self.shard.clocks.moment(view, wall, mono, jitter)
-            if heard:
-                moment = replace(moment, silent=0.0, unclaimed=0.0)
-            if name in turn.spoke:
-                moment = replace(moment, quiet=replace(moment.quiet, word=0.0))
+            moment = self._moment(turn, view, wall, mono, jitter)
+            tell = spent_more(self.shard.views.get(name), view)
             for _ in range(20):
                 decision = decide(view, moment, self._policy)
                 if decision is None:
@@ -230,12 +226,20 @@ class ShardKeeper:
                 for order in decision.orders:
                     turn.batch.orders.append(self._order(order.effect, wall + order.delay))
                 view = turn.views[name]
-                if to_be_told(view, decision.event):
-                    self._tell_people(turn, view, wall)
+                tell = tell or to_be_told(view, decision.event)
             else:
                 raise InternalError(f"Deciding about {name} does not come to an end.")
-            if spent_more(self.shard.views.get(name), view):
+            if tell:
                 self._tell_people(turn, view, wall)
+
+    def _moment(self, turn: Turn, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
+        """What was heard in this very pass is no silence."""
+        moment = self.shard.clocks.moment(view, wall, mono, jitter)
+        if view.id in turn.heard:
+            moment = replace(moment, silent=0.0, unclaimed=0.0)
+        if view.id in turn.spoke:
+            moment = replace(moment, quiet=replace(moment.quiet, word=0.0))
+        return moment
 
     def _tell_people(self, turn: Turn, view: TicketView, wall: float) -> None:
         self._withdraw(turn, view, only=EffectKind.STATUS)
