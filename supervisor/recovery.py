@@ -36,6 +36,7 @@ def begun(accepted: TicketAccepted, at: float) -> TicketView:
         pull_request=pull,
         failures=known.failures,
         cost=Cost(known.usd, known.tokens, 0, known.model_calls),
+        heard=known.heard,
         recovered=known,
     )
 

@@ -14,11 +14,13 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from fleet.adapters.forge_comment import iso, plain_comment
 from fleet.adapters.forge_errors import error_for
 from fleet.adapters.forge_throttle import Throttle
 from fleet.core.errors import InternalError, TemporaryError, UsageError
 from fleet.core.forge import (
     Comment,
+    Comments,
     CommitStatus,
     ForgePull,
     Issue,
@@ -135,6 +137,13 @@ class HubClient:
             return None
         return Page(answer[0], () if answer[1] is _GONE else (_plain_issue(answer[1]),))
 
+    def comments(self, repo: str, since: float, etag: str = "") -> Comments | None:
+        asked = {"since": iso(since), "sort": "created", "direction": "asc", "per_page": "100"}
+        answer = self._unless(etag, f"/repos/{repo}/issues/comments", asked, f"reading the comments of {repo}")
+        if answer is None:
+            return None
+        return Comments(answer[0], tuple(plain_comment(row, self._is_mine) for row in answer[1]))
+
     def last_labelled(self, repo: str, number: int, label: str) -> LabelEvent | None:
         with self._calling(f"reading who labelled {repo}#{number}"):
             found = None
@@ -181,14 +190,10 @@ class HubClient:
                     return found
             return None
 
-    def comments(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
+    def comments_on(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
         with self._calling(f"reading the comments of {repo}#{number}"):
             found = islice(self._repo(repo).get_issue(number).get_comments(), _COMMENTS_SEARCHED)
-            begun = ((one, one.user) for one in found if _marked(one.body, beginning))
-            return tuple(
-                Comment(_login_of(who), one.body, one.updated_at.timestamp(), _is_bot(who), self._is_me(who))
-                for one, who in begun
-            )
+            return tuple(plain_comment(one.raw_data, self._is_mine) for one in found if _marked(one.body, beginning))
 
     def login(self, repo: str) -> str:
         with self._calling(f"asking {repo} who we are"):
@@ -270,11 +275,11 @@ class HubClient:
 
     @cached_property
     def _login(self) -> str | None:
-        """Our own login; None for a token that has no user (an installation)."""
+        """Our own login; None for a token that has no user (an installation), and without a token."""
         try:
             return self._hub.get_user().login
         except self._refused as error:
-            if error.status in (403, 404):
+            if error.status in (401, 403, 404):
                 return None
             raise
 
@@ -282,7 +287,11 @@ class HubClient:
         """Whether we are ``user``. An installation cannot ask who it is; it trusts bots only."""
         if user is None:
             return False
-        return user.login == self._login if self._login is not None else _is_bot(user)
+        return user.login == self._login if self._login is not None else user.type == "Bot"
+
+    def _is_mine(self, login: str, kind: str) -> bool:
+        with self._calling("asking who we are"):
+            return login == self._login if self._login is not None else kind == "Bot"
 
     def _unless(self, etag: str, path: str, query: dict[str, str], what: str) -> tuple[str, Any] | None:
         """(ETag, answer) of a page, ``_GONE`` for what was deleted; None when what ``etag`` is of did not change."""
@@ -333,10 +342,6 @@ class HubClient:
             raise error_for(error.status, error.data, error.headers, what, self._clock.now()) from error
         except self._unreachable as error:
             raise TemporaryError(f"The forge does not answer while {what}: {type(error).__name__}.") from error
-
-
-def _is_bot(user: NamedUser | Organization | None) -> bool:
-    return user is not None and user.type == "Bot"
 
 
 def _own_branch(pull: HubPull, repo: str) -> bool:

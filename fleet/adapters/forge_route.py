@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from fleet.core.forge import (
     Comment,
+    Comments,
     CommitStatus,
     ForgeClient,
     ForgePull,
@@ -40,6 +41,9 @@ class RoutedForge:
 
     def last_labelled(self, repo: str, number: int, label: str) -> LabelEvent | None:
         return self._of(repo).last_labelled(repo, number, label)
+
+    def comments(self, repo: str, since: float, etag: str = "") -> Comments | None:
+        return self._of(repo).comments(repo, since, etag)
 
     def create_issue(self, repo: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
         return self._of(repo).create_issue(repo, title, body, labels)
@@ -77,8 +81,8 @@ class RoutedForge:
     def put_comment(self, repo: str, number: int, marker: str, body: str) -> str:
         return self._of(repo).put_comment(repo, number, marker, body)
 
-    def comments(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
-        return self._of(repo).comments(repo, number, beginning)
+    def comments_on(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
+        return self._of(repo).comments_on(repo, number, beginning)
 
     def login(self, repo: str) -> str:
         return self._of(repo).login(repo)

@@ -26,7 +26,7 @@ from fleet.core.attempt_events import (
     TurnFinished,
     WorkspaceReady,
 )
-from fleet.core.people_events import BudgetRaised
+from fleet.core.people_events import BudgetRaised, CommentHeard, Verb
 from fleet.core.recovery import Recovered
 from fleet.core.supervisor_events import (
     EventsMissing,
@@ -50,6 +50,7 @@ __all__ = [
     "BudgetRaised",
     "ChangeReady",
     "CommandSeen",
+    "CommentHeard",
     "EventsMissing",
     "FilesTouched",
     "Heartbeat",
@@ -64,6 +65,7 @@ __all__ = [
     "ToolFinished",
     "ToolStarted",
     "TurnFinished",
+    "Verb",
     "WithdrawOrdered",
     "WorkspaceReady",
 ]
@@ -251,6 +253,7 @@ EventData = (
     | ResumeRequested
     | ApprovalGiven
     | BudgetRaised
+    | CommentHeard
     | PullRequestClosed
     | SlotGranted
     | Heartbeat
@@ -296,6 +299,7 @@ KINDS: dict[Source, frozenset[type]] = {
             ResumeRequested,
             ApprovalGiven,
             BudgetRaised,
+            CommentHeard,
         }
     ),
     Source.ADMISSION: frozenset({SlotGranted}),

@@ -91,15 +91,30 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment on an issue: untrusted text. ``edited_at``: Unix time by the forge's clock, of the last edit if there
-    was one. ``bot``: the forge calls its author a bot; ``ours``: it is this client's own account.
+    """What somebody wrote below issue or pull request ``number``; untrusted text. ``at``: Unix time,
+    ``changed`` that of its last edit, both by the forge's clock.
+
+    ``edited``: it is no longer what its author first wrote, and whoever may write to the repository may have changed
+    it. ``bot``: a program wrote it; ``ours``: this client's own user did.
     """
 
+    id: int
+    number: int
     author: str
     body: str
-    edited_at: float
-    bot: bool
-    ours: bool
+    at: float
+    edited: bool = False
+    bot: bool = False
+    ours: bool = False
+    changed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comments:
+    """``comments`` as of ``etag``, oldest first."""
+
+    etag: str
+    comments: tuple[Comment, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +165,11 @@ class ForgeClient(Protocol):
         """Who last put this label on; None when nobody did, or the forge no longer knows."""
         ...
 
+    def comments(self, repo: str, since: float, etag: str = "") -> Comments | None:
+        """Comments on all issues and pull requests that were written or changed since that Unix time (at most 100);
+        None while ``etag`` is still good."""
+        ...
+
     def create_issue(self, repo: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue: ...
 
     def permission(self, repo: str, login: str) -> Permission: ...
@@ -190,7 +210,7 @@ class ForgeClient(Protocol):
         """
         ...
 
-    def comments(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
+    def comments_on(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
         """Those that begin with ``beginning``, oldest first, whoever wrote them."""
         ...
 

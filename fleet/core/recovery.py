@@ -14,6 +14,7 @@ class Recovered:
     ``state``: where it goes at once: queued (it works again, as attempt ``attempts`` + 1), parked or in review; the
     last two with ``reason`` and ``detail``. Counters are rounded up: they are never lower than what was used. ``usd``
     in US dollars. ``pull_request`` 0: none; the fields after it are the pull request's.
+    ``heard``: the newest comment whose order was taken: what was done once is not done again.
     """
 
     state: State
@@ -29,6 +30,7 @@ class Recovered:
     url: str = ""
     head: str = ""
     base_sha: str = ""
+    heard: int = 0
     incarnation: str = ""
     at: float = 0.0
 

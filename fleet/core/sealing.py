@@ -74,6 +74,7 @@ class SealedState:
     head: str = ""
     base_sha: str = ""
     detail: str = ""
+    heard: int = 0
     requested_by: str = ""
     accepted_at: float = 0.0
     label: str = ""
@@ -121,6 +122,7 @@ def sealed(
         head=pull.head_sha if pull else "",
         base_sha=pull.base_sha if pull else "",
         detail=view.detail[:400],
+        heard=view.heard,
         requested_by=ticket.requested_by,
         accepted_at=ticket.accepted_at,
         label=ticket.label,
@@ -226,7 +228,7 @@ def judge(comment: Comment, issue: str, key: bytes) -> SealedState | Doubt | Non
         return Doubt(ticket, comment.ours, "its seal does not fit")
     if state.author.lower() != comment.author.lower() if state.author else not comment.bot:
         return Doubt(ticket, False, f"{comment.author} did not seal it")
-    if abs(comment.edited_at - state.at) > SKEW_S:
+    if abs(comment.changed - state.at) > SKEW_S:
         return Doubt(ticket, True, "it was edited after the fleet wrote it")
     if state.state not in _STATES or state.reason not in _REASONS:
         return Doubt(ticket, True, "another version of the fleet wrote it")

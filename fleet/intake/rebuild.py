@@ -158,6 +158,7 @@ def _counted(
         url=pull.url if pull else "",
         head=sealed.head if pull and same else pull.head_sha if pull else "",
         base_sha=sealed.base_sha if same else "",
+        heard=sealed.heard,
         incarnation=sealed.incarnation,
         at=at,
     )

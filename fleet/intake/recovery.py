@@ -174,7 +174,7 @@ class Recovery:
         return True
 
     def _read(self, place: Place) -> rebuild.Found:
-        comments = self._forge.comments(place.repo, place.issue.number, BEGINS)
+        comments = self._forge.comments_on(place.repo, place.issue.number, BEGINS)
         return rebuild.read(comments, f"{place.repo}#{place.issue.number}", self._key)
 
     def _ours(self, repo: str, issue: Issue, label: str) -> bool:

@@ -56,7 +56,9 @@ class Stage:
         )
         labels = LabelIntake(world.ledger, bot, self.clock, lambda repo, branch: LIMITS, self.recovery)
         watched = (Watched(REPO, "fleet", agent),)
-        self.sweep = Sweep(world.ledger, labels, bot, self.clock, lambda: watched, lambda repo: 60.0, self.recovery)
+        self.sweep = Sweep(
+            world.ledger, labels, bot, self.clock, lambda: watched, lambda repo: 60.0, recovery=self.recovery
+        )
         self.tasks = world.tasks()
         self.supervisor = self.supervise("one", caps)
 
@@ -74,7 +76,7 @@ class Stage:
         return found
 
     def comment(self, number: int) -> str:
-        (found,) = self.world.bob.comments(REPO, number, "<!-- fleet:status")
+        (found,) = self.world.bob.comments_on(REPO, number, "<!-- fleet:status")
         return found.body
 
     def labels(self, number: int) -> set[str]:

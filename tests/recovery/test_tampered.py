@@ -8,11 +8,16 @@ from dataclasses import replace
 import pytest
 
 from fleet.core import sealing
+from fleet.core.events import TicketAccepted
+from fleet.core.forge import Issue
 from fleet.core.sealing import SKEW_S, SealedState, seal, sealed, unseal
 from fleet.core.spend import Spent
 from fleet.core.states import Reason, State
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
+from fleet.intake.rebuild import recovered, ticket_of
+from fleet.intake.text import IssueText
+from supervisor.recovery import begun
 from tests.publisher.world import KEY, REPO, World
 from tests.recovery.stage import Stage
 from tests.support.mutants import Mutant
@@ -137,7 +142,7 @@ MUTANTS = {
         "another author",
     ),
     "its age is not compared": (
-        Mutant("fleet.core.sealing:judge", "abs(comment.edited_at - state.at) > SKEW_S", "False"),
+        Mutant("fleet.core.sealing:judge", "abs(comment.changed - state.at) > SKEW_S", "False"),
         "an older comment",
     ),
     "a deleted comment is nothing": (
@@ -221,3 +226,15 @@ def test_counters_are_sealed_rounded_up(view: TicketView, spent: Spent, attempts
     state = sealed(view, spent)
     assert (state.attempts, state.usd) == (attempts, usd)
     assert sealing.spent_steps(view.ticket, view.cost) == 0
+
+
+def test_an_order_in_a_comment_that_was_taken_is_not_taken_again() -> None:
+    """Its number is sealed: the same `/fleet retry` must not start another attempt in the next ledger."""
+    one = at(State.PARKED, heard=41)
+    state = sealed(one, incarnation="one", author="fleet-bot", at=5.0)
+    issue = Issue(1, one.ticket.title, one.ticket.body, True, "bob", (), "url")
+    made = ticket_of(state, issue, IssueText(one.ticket.title, one.ticket.body))
+    assert made == one.ticket
+    known = recovered(state, made, None, 6.0)
+    assert known is not None and (known.heard, known.incarnation) == (41, "one")
+    assert begun(TicketAccepted(made, known), 7.0).heard == 41
