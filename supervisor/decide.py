@@ -14,11 +14,11 @@ from fleet.core.events import PublishProblem, SlotAsked, StateChanged, SteersTol
 from fleet.core.retry import repeated
 from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
+from supervisor.beginning import resumed
 from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell
 from supervisor.ladder import climb, stopped
 from supervisor.late import hand_over, overtaken
 from supervisor.policy import Policy
-from supervisor.recovery import resumed
 from supervisor.reds import unchanged
 from supervisor.retries import after_failure, again, used_up, wait
 

@@ -57,9 +57,9 @@ from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
 from supervisor import late, reds
+from supervisor.beginning import begun
 from supervisor.comments import meant, noted
 from supervisor.people import afforded, people
-from supervisor.recovery import begun
 from supervisor.stall import sign_words, watched
 
 # The ticket has its one pull request; any other one is too many.

@@ -95,7 +95,7 @@ MUTANTS = {
         "queued",
     ),
     "counters are reset": (
-        Mutant("supervisor.recovery:begun", "attempt=known.attempts", "attempt=0"),
+        Mutant("supervisor.beginning:begun", "attempt=known.attempts", "attempt=0"),
         "running",
     ),
     "the new ledger has no name": (

@@ -17,7 +17,7 @@ from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
 from fleet.intake.rebuild import recovered, ticket_of
 from fleet.intake.text import IssueText
-from supervisor.recovery import begun
+from supervisor.beginning import begun
 from tests.publisher.world import KEY, REPO, World
 from tests.recovery.stage import Stage
 from tests.support.mutants import Mutant
