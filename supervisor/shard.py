@@ -41,7 +41,7 @@ from supervisor.liveness import CLOCKED, Clocks
 from supervisor.policy import Policy
 from supervisor.recovery import asked_again, lost_a_second, say_again
 from supervisor.stall import GUARDS_OWN
-from supervisor.telling import status, to_be_told
+from supervisor.telling import Spacing, spent_more, status, to_be_told
 
 # However the moments were reckoned, a ticket that waits for a clock is looked at as often as this.
 ROUND_EVERY = 5.0
@@ -62,6 +62,7 @@ class Shard:
     cursors: dict[Source, str]
     incarnation: str = ""
     clocks: Clocks = field(default_factory=Clocks)
+    spacing: Spacing = field(default_factory=Spacing)
     claimed: set[str] = field(default_factory=set)
 
 
@@ -237,12 +238,8 @@ class ShardKeeper:
         turn.looked += names
         for name in names:
             view = turn.views.get(name) or self.shard.views[name]
-            heard = name in turn.heard
-            moment = self.shard.clocks.moment(view, wall, mono, jitter)
-            if heard:
-                moment = replace(moment, silent=0.0, unclaimed=0.0)
-            if name in turn.spoke:
-                moment = replace(moment, quiet=replace(moment.quiet, word=0.0))
+            moment = self._moment(turn, view, wall, mono, jitter)
+            tell = spent_more(self.shard.views.get(name), view)
             for _ in range(20):
                 decision = decide(view, moment, self._policy)
                 if decision is None:
@@ -263,11 +260,25 @@ class ShardKeeper:
                 for order in decision.orders:
                     turn.batch.orders.append(self._order(order.effect, wall + order.delay))
                 view = turn.views[name]
-                if to_be_told(view, decision.event):
-                    self._withdraw(turn, view, only=EffectKind.STATUS)
-                    turn.batch.orders.append(self._order(status(view).effect, wall))
+                tell = tell or to_be_told(view, decision.event)
             else:
                 raise InternalError(f"Deciding about {name} does not come to an end.")
+            if tell:
+                self._tell_people(turn, view, wall)
+
+    def _moment(self, turn: Turn, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
+        """What was heard in this very pass is no silence."""
+        moment = self.shard.clocks.moment(view, wall, mono, jitter)
+        if view.id in turn.heard:
+            moment = replace(moment, silent=0.0, unclaimed=0.0)
+        if view.id in turn.spoke:
+            moment = replace(moment, quiet=replace(moment.quiet, word=0.0))
+        return moment
+
+    def _tell_people(self, turn: Turn, view: TicketView, wall: float) -> None:
+        self._withdraw(turn, view, only=EffectKind.STATUS)
+        due = self.shard.spacing.due(view, self._policy.status_every, wall)
+        turn.batch.orders.append(self._order(status(view).effect, due))
 
     def _withdraw(self, turn: Turn, view: TicketView, only: EffectKind | None = None, upto: int | None = None) -> None:
         """A ticket that moved on no longer wants the worker effects of the state it left.

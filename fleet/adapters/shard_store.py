@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fleet.adapters import keys
+from fleet.adapters.ids import SystemIds
 from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
 from fleet.core.codec import decode, encode, encode_event
 from fleet.core.effects import BEGUN_BY, Effect
 from fleet.core.errors import TemporaryError
 from fleet.core.events import Envelope, Source
+from fleet.core.ports import Ids
 from fleet.core.step import Batch, Loaded, Refused, Step
 from fleet.core.ticket import shard_of
 from fleet.core.view import Hold
@@ -25,8 +27,9 @@ READ_MOST = 500
 class ShardStore:
     """Implements ``fleet.core.step.Shards`` on Redis or Valkey. Raises TemporaryError while the store is away."""
 
-    def __init__(self, client: FleetRedis, member: str, lease_ms: int = 3500) -> None:
+    def __init__(self, client: FleetRedis, member: str, lease_ms: int = 3500, ids: Ids | None = None) -> None:
         self._redis = client
+        self._ids = ids or SystemIds()
         self._member = member
         self._lease_ms = lease_ms
         self.incarnation = ""
@@ -43,14 +46,21 @@ class ShardStore:
 
     # --- membership and leases -------------------------------------------------------------------------------------
     def announce(self) -> int:
-        """Says that this supervisor lives; answers how many do."""
+        """Says that this supervisor lives; answers how many do. Raises Refused when this is another ledger than the one
+        that was opened: it was lost, and what is in memory is of the old one. A nameless ledger gets its name here.
+        """
         seconds, micros = self._ask(self._redis.time)
         now = seconds * 1000 + micros // 1000
         pipe = self._redis.pipeline(transaction=False)
         pipe.zadd(keys.MEMBERS, {self._member: now})
         pipe.zremrangebyscore(keys.MEMBERS, "-inf", now - self._lease_ms)
         pipe.zcard(keys.MEMBERS)
-        return int(self._ask(pipe.execute)[-1])
+        pipe.hget(keys.META, "incarnation")
+        *_, members, name = self._ask(pipe.execute)
+        before = self.incarnation
+        if before and (name is None or name.decode() != before):
+            raise Refused(f"The ledger {before} is gone; this one is {self.open(self._ids.hex(16))}.")
+        return int(members)
 
     def leave(self, shards: Iterable[str]) -> None:
         for shard in shards:

@@ -13,6 +13,7 @@ from fleet.core.events import (
     PublishFailed,
     PullRequestClosed,
 )
+from fleet.core.recovery import Recovered
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket
 
@@ -116,6 +117,7 @@ class TicketView:
     ``steers``: what people said to the agent and no attempt was told yet.
     ``passed_to``: the agent of the ticket's route that took over last, empty for the first one; ``tries``: attempts of
     the agent at work that count against it.
+    ``recovered``: what another ledger knew of the ticket, when that one was lost.
     ``heard``: number of the newest comment whose order was taken; ``answers`` to the last of them.
     ``late``: the attempt that was lost last, while nobody has claimed the next one.
     ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
@@ -153,6 +155,7 @@ class TicketView:
     tier: str = ""
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
+    recovered: Recovered | None = None
     late: Late = field(default_factory=Late)
     raised_usd: float = 0.0
     raised_last: float = 0.0

@@ -19,6 +19,7 @@ from fleet.core.states import State
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
 from fleet.intake.decide import Request
+from fleet.intake.recovery import Recovery
 from fleet.intake.service import Accepted, IntakeService
 from fleet.intake.text import clean
 from fleet.intake.watched import Watched
@@ -67,6 +68,7 @@ def lost(view: TicketView, issue: Issue | None) -> str:
 
 class LabelIntake:
     """``limits``: those of (owner/name, branch); ``agents``: who begins there and who follows, for the one named.
+    ``recovery`` knows the tickets of a lost ledger.
 
     Used by one thread at a time.
     """
@@ -78,12 +80,14 @@ class LabelIntake:
         clock: Clock,
         limits: Callable[[str, str], TicketLimits],
         agents: Callable[[str, str, str], tuple[str, ...]] = lambda repo, branch, agent: (agent,),
+        recovery: Recovery | None = None,
     ) -> None:
         self._ledger = ledger
         self._forge = forge
         self._clock = clock
         self._limits = limits
         self._agents = agents
+        self._recovery = recovery
         self._intake = IntakeService(ledger, clock)
         self._log = log("intake")
 
@@ -116,7 +120,10 @@ class LabelIntake:
                 acted_at=act.at,
                 route=tuple(others),
             )
-            accepted = self._intake.accept(request)
+            known = self._recovery.known(watched.repo, issue) if self._recovery else None
+            accepted = self._intake.accept(request, known)
+            if self._recovery is not None and not accepted.new:
+                self._recovery.missed(accepted.ticket, issue)
         except UsageError as error:
             return self._ignored(watched, number, str(error))
         if accepted.new:

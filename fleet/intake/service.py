@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fleet.core.events import Envelope, Source, TicketAccepted
 from fleet.core.ports import Clock, Ledger
 from fleet.core.ticket import Ticket
+from fleet.core.view import TicketView
 from fleet.intake.decide import NewTicket, Request, decide
 
 
@@ -32,13 +33,14 @@ class IntakeService:
         self._clock = clock
         self._accepted = accepted
 
-    def accept(self, request: Request) -> Accepted:
+    def accept(self, request: Request, known: Callable[[str], TicketView | None] | None = None) -> Accepted:
         """Returns only when the ticket is on disk. Raises UsageError, or TemporaryError when nothing was promised.
 
         Two callers at once accept the same id, which is one ticket: the second event changes nothing (I2).
+        ``known`` looks tickets up; by default in the ledger.
         """
         now = self._clock.now()
-        decision = decide(request, self._ledger.view, now)
+        decision = decide(request, known or self._ledger.view, now)
         ticket = decision.ticket
         new = isinstance(decision, NewTicket)
         if new:

@@ -40,6 +40,7 @@ from fleet.gateway.server import serve as serve_gateway
 from fleet.intake.comments import CommentIntake
 from fleet.intake.endpoint import create_app
 from fleet.intake.labels import LabelIntake
+from fleet.intake.recovery import Recovery
 from fleet.intake.sweep import EVERY, Sweep
 from fleet.intake.watched import Watched
 from fleet.local import keys, telemetry, watches
@@ -122,6 +123,7 @@ def gateway(wiring: Wiring) -> None:
         wiring.ids,
         wiring.ledger(Role.GATEWAY).incarnation,
         patience.longest,
+        wiring.ledger(Role.GATEWAY).recovered,
     )
     serve_gateway(books, wiring.layout.runtime / GATEWAY_SOCKET, patience)
 
@@ -151,13 +153,22 @@ def intake(wiring: Wiring) -> None:
     def every(repo: str) -> float:
         return min(EVERY, chosen.poll_seconds) if is_local(repo) else chosen.poll_seconds
 
-    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents)
+    recovery = Recovery(
+        ledger,
+        forge,
+        wiring.clock,
+        wiring.home.state_key(wiring.ids),
+        lambda: watches.places(wiring.home, wiring.settings),
+        lambda repo: watches.agent(wiring.home, wiring.settings, repo),
+        limits,
+    )
+    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents, recovery)
     comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))
 
     def watched() -> Iterable[Watched]:
         return watches.known(wiring.home, wiring.settings)
 
-    sweep = Sweep(ledger, labels, forge, wiring.clock, watched, every, comments)
+    sweep = Sweep(ledger, labels, forge, wiring.clock, watched, every, comments, recovery)
     if chosen.webhook_port:
         secret = watches.secret(wiring.home, wiring.ids)
         register_secret(secret)
@@ -200,10 +211,12 @@ def attempts(wiring: Wiring) -> None:
     if keys.secrets(wiring.home) or default_agent(wiring.settings.agents):
         # A fleet that only runs commands need not wait three seconds for the models' SDKs.
         warm_agents()
-    incarnation = wiring.ledger(Role.ATTEMPT).incarnation()
 
     def run_attempt(ticket: str, attempt: int) -> None:
-        channel = RedisAttemptChannel(wiring.ledger(Role.ATTEMPT))
+        ledger = wiring.ledger(Role.ATTEMPT)
+        # Asked for each attempt anew: the ledger may be another one than when this host began.
+        incarnation = ledger.incarnation()
+        channel = RedisAttemptChannel(ledger, incarnation)
         folder = wiring.layout.attempts / f"{ticket}.{attempt}"
         post = Post(host_name(), incarnation, f"{os.getpid()}:{wiring.ids.hex(12)}", folder / "events.spool")
         guard = Guard(ticket, attempt, channel=channel, post=post, slots=wiring.slots, tools=tools, clock=wiring.clock)
@@ -276,6 +289,7 @@ def publisher(wiring: Wiring) -> None:
         remote,
         wiring.home.state_key(wiring.ids),
         wiring.settings.github.trusted_workflows,
+        SpendBook(wiring.client(Role.PUBLISHER)).ticket,
     )
     wiring.forges.client(f"{LOCAL}/", "write")  # its library takes a second to load; no ticket should wait for it
     tasks = PublisherTasks(ledger, service, wiring.clock, host_name())

@@ -59,7 +59,8 @@ class World:
 
     def make(self, name: str = "one", caps: Caps | None = None, policy: Policy | None = None) -> Supervisor:
         """A supervisor that moves only when the scenario turns it."""
-        return Supervisor(self.store(name), self.players, self.clock, FixedDice(), policy or Policy(), caps or Caps())
+        policy = policy or Policy(status_every=0.0)
+        return Supervisor(self.store(name), self.players, self.clock, FixedDice(), policy, caps or Caps())
 
     def close(self) -> None:
         for client in self._opened:
