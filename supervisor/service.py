@@ -23,6 +23,7 @@ from fleet.core.step import Batch, Refused, Shards, Step
 from fleet.core.ticket import all_shards
 from fleet.core.view import TicketView
 from supervisor.admission import Caps, Message, request_of
+from supervisor.archive import Archivist
 from supervisor.desk import Desk
 from supervisor.liveness import WORKS
 from supervisor.policy import Policy
@@ -50,13 +51,23 @@ class _Timers:
 class Supervisor:
     """``stop`` is asked once per pass; on True the leases are given back and ``run`` returns."""
 
-    def __init__(self, store: Shards, waker: Waker, clock: Clock, dice: Dice, policy: Policy, caps: Caps) -> None:
+    def __init__(
+        self,
+        store: Shards,
+        waker: Waker,
+        clock: Clock,
+        dice: Dice,
+        policy: Policy,
+        caps: Caps,
+        archivist: Archivist | None = None,
+    ) -> None:
         self._store = store
         self._waker = waker
         self._clock = clock
         self._dice = dice
         self._policy = policy
         self._caps = caps
+        self._archivist = archivist
         self._keepers: dict[str, ShardKeeper] = {}
         self._desk: Desk | None = None
         self._timers = _Timers()
@@ -121,6 +132,8 @@ class Supervisor:
         self._send_due(wall, mono)
         if self._desk is not None:
             self._desk.absorb(asked, wall, mono)
+        if self._archivist is not None:
+            self._archivist.turn(self._keepers, wall, mono)
         done = self._clock.monotonic()
         self._forgive(done - mono, done)
 
@@ -185,6 +198,8 @@ class Supervisor:
             for effect_id in orders:
                 # Whether it was begun must be looked up again: what was heard of its worker is forgotten.
                 self._sent.pop(effect_id, None)
+        if self._archivist is not None:
+            self._archivist.opened(shard)
         self._keepers[name] = ShardKeeper(shard, self._policy)
 
     def _epoch(self, name: str) -> int:

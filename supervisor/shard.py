@@ -45,7 +45,7 @@ _CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISH
 class Shard:
     """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
 
-    ``incarnation``: of the ledger; a ticket's trace follows from it.
+    ``incarnation``: of the ledger; a ticket's trace follows from it. ``past``: tickets that were forgotten.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Shard:
     cursors: dict[Source, str]
     incarnation: str = ""
     clocks: Clocks = field(default_factory=Clocks)
+    past: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -152,7 +153,7 @@ class ShardKeeper:
         """The same ticket accepted again is the same ticket (I2); anything else about an unknown one is refused."""
         if view is not None:
             return
-        ours = shard_of(event.ticket) == self.shard.name
+        ours = shard_of(event.ticket) == self.shard.name and event.ticket not in self.shard.past
         if ours and isinstance(event.data, TicketAccepted) and event.data.ticket.id == event.ticket:
             self._fold(turn, None, event)
         else:
