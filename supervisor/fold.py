@@ -12,6 +12,7 @@ from fleet.core.events import (
     AttemptFailed,
     AttemptStarted,
     AttemptStopped,
+    BudgetRaised,
     CancelRequested,
     ChangeReady,
     CommandSeen,
@@ -33,6 +34,7 @@ from fleet.core.events import (
     PullRequestClosed,
     ResumeRequested,
     RetryRequested,
+    SignGiven,
     SlotAsked,
     SlotGranted,
     Source,
@@ -52,9 +54,9 @@ from fleet.core.frozen import replace
 from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
-from supervisor.stall import watched
+from supervisor.people import afforded, people
+from supervisor.stall import sign_words, watched
 
-_STEERS = 20
 # The ticket has its one pull request; any other one is too many.
 HAS_PULL = frozenset({State.IN_REVIEW, State.MERGED, State.CLOSED})
 _DIGEST = 4000
@@ -86,12 +88,12 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
     match event.data:
         case StateChanged() as changed:
             return _moved(view, changed, event.at)
-        case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted() | StatusPosted():
+        case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | SignGiven() | PublishStarted() | StatusPosted():
             return _note(view, event)
         case RetryRequested() | SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested():
-            return _people(view, event)
-        case ApprovalGiven() | Nudged():
-            return _people(view, event)
+            return people(view, event)
+        case ApprovalGiven() | BudgetRaised() | Nudged():
+            return people(view, event)
         case CancelRequested(by=by, why=why):
             if view.state.terminal:
                 return view
@@ -138,30 +140,12 @@ def _published(view: TicketView, pr: Published) -> TicketView:
     return replace(view, pull_request=PullRequest(pr.number, pr.url, pr.head, pr.base_sha, pr.local_ref))
 
 
-def _people(view: TicketView, event: Envelope) -> TicketView:
-    news = view.news
-    match event.data:
-        case RetryRequested(by=by):
-            return replace(view, news=replace(news, retry_by=by))
-        case SteerRequested(by=by, text=text):
-            return replace(view, steers=(*view.steers, f"{by}: {text}")[-_STEERS:])
-        case SteersTold(count=count):
-            return replace(view, steers=view.steers[count:])
-        case PauseRequested(by=by):
-            return replace(view, news=replace(news, pause_by=by))
-        case ResumeRequested(by=by):
-            return replace(view, news=replace(news, resume_by=by))
-        case ApprovalGiven(by=by, head=head):
-            return replace(view, news=replace(news, approved=head, approved_by=by))
-        case Nudged(rung=rung, cause=cause):
-            watch = replace(view.watch, rung=view.watch.rung + 1)
-            return replace(view, watch=watch, activity=f"{rung.value} because of {cause}")
-    return view
-
-
 def _note(view: TicketView, event: Envelope) -> TicketView:
     if isinstance(event.data, Note):
         return replace(view, activity=event.data.text[:200])
+    if isinstance(event.data, SignGiven):
+        said = sign_words(event.data)
+        return replace(view, watch=replace(view.watch, sign=said), activity=f"its guard says: {said}")
     if isinstance(event.data, PublishStarted):
         return replace(view, news=replace(view.news, started=True), activity="publishing")
     return view
@@ -193,8 +177,8 @@ def _attempt(view: TicketView, event: Envelope) -> TicketView:
             return replace(view, change=change, activity=f"change of {change.files} files handed over")
         case AttemptFailed() as failure:
             return replace(view, news=replace(news, failure=failure))
-        case AttemptStopped(reason=reason):
-            return replace(view, news=replace(news, stopped=reason or "stopped"))
+        case AttemptStopped(reason=reason, left=left):
+            return replace(view, news=replace(news, stopped=reason or "stopped", left=left))
     return view
 
 
@@ -249,11 +233,15 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         moved = replace(moved, digest=answer[:_DIGEST], steers=())
     if changed.state is State.BACKING_OFF or changed.reason is Reason.NEEDS_INPUT:
         failure = view.news.failure
+        # What a stalled attempt says last, it was told to say.
+        failure = None if changed.reason is Reason.STALLED else failure
         told = (failure.digest or failure.detail) if failure else _red(view) or changed.detail
         moved = replace(moved, digest=told[:_DIGEST])
     if changed.reason in (Reason.GATES_RED, Reason.BASE_MOVED):
         # What the gates refused is mended, not thrown away.
         moved = replace(moved, repair=view.attempt)
+    if changed.reason is Reason.APPROVED and changed.state is State.QUEUED:
+        moved = afforded(moved)
     return moved
 
 

@@ -36,6 +36,7 @@ from supervisor.fold import fold
 from supervisor.hearing import hear, stale, waits_for
 from supervisor.liveness import Clocks
 from supervisor.policy import Policy
+from supervisor.stall import GUARDS_OWN
 from supervisor.telling import status, to_be_told
 
 _CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
@@ -146,7 +147,7 @@ class ShardKeeper:
         elif stale(view, event):
             turn.batch.quarantined.append(raw)
         else:
-            hear(turn, view, source, word=True)
+            hear(turn, view, source, word=not isinstance(event.data, GUARDS_OWN))
             self._fold(turn, view, event)
 
     def _accept(self, turn: Turn, view: TicketView | None, event: Envelope, raw: bytes) -> None:

@@ -20,11 +20,13 @@ from fleet.core.attempt_events import (
     Heartbeat,
     ModelAsked,
     Note,
+    SignGiven,
     ToolFinished,
     ToolStarted,
     TurnFinished,
     WorkspaceReady,
 )
+from fleet.core.people_events import BudgetRaised
 from fleet.core.supervisor_events import (
     EventsMissing,
     Nudged,
@@ -44,6 +46,7 @@ __all__ = [
     "AttemptFailed",
     "AttemptStarted",
     "AttemptStopped",
+    "BudgetRaised",
     "ChangeReady",
     "CommandSeen",
     "EventsMissing",
@@ -53,6 +56,7 @@ __all__ = [
     "Note",
     "Nudged",
     "Rung",
+    "SignGiven",
     "SlotAsked",
     "StateChanged",
     "SteersTold",
@@ -239,6 +243,7 @@ EventData = (
     | PauseRequested
     | ResumeRequested
     | ApprovalGiven
+    | BudgetRaised
     | PullRequestClosed
     | SlotGranted
     | Heartbeat
@@ -252,6 +257,7 @@ EventData = (
     | FilesTouched
     | Note
     | CommandSeen
+    | SignGiven
     | ChangeReady
     | AttemptFailed
     | AttemptStopped
@@ -275,7 +281,15 @@ EventData = (
 KINDS: dict[Source, frozenset[type]] = {
     Source.INTAKE: frozenset({TicketAccepted, PullRequestClosed, CancelRequested}),
     Source.PEOPLE: frozenset(
-        {CancelRequested, RetryRequested, SteerRequested, PauseRequested, ResumeRequested, ApprovalGiven}
+        {
+            CancelRequested,
+            RetryRequested,
+            SteerRequested,
+            PauseRequested,
+            ResumeRequested,
+            ApprovalGiven,
+            BudgetRaised,
+        }
     ),
     Source.ADMISSION: frozenset({SlotGranted}),
     Source.ATTEMPTS: frozenset(
@@ -291,6 +305,7 @@ KINDS: dict[Source, frozenset[type]] = {
             FilesTouched,
             Note,
             CommandSeen,
+            SignGiven,
             ChangeReady,
             AttemptFailed,
             AttemptStopped,

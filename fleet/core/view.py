@@ -45,11 +45,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What the current state's worker said and no decision has used yet; emptied by every change of state."""
+    """What the current state's worker said and no decision has used yet; emptied by every change of state.
+
+    ``left``: processes that a guard still saw at its end, −1 for unknown.
+    """
 
     started: bool = False
     failure: AttemptFailed | None = None
     stopped: str = ""
+    left: int = -1
     verdict: GatesFinished | None = None
     gates_failed: GatesFailed | None = None
     publish_failed: PublishFailed | None = None
@@ -60,6 +64,7 @@ class News:
     approved: str = ""
     approved_by: str = ""
     granted: int = 0
+    raised_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ class Watch:
 
     ``asking``: a model was asked and has not answered. ``doing``: the call under way. ``calls``: the newest calls with
     their results, oldest first; ``seen``: digests of those that were new. ``progress`` counts what was new,
-    ``rung`` the steps of the ladder taken since then.
+    ``rung``: the next step of the ladder is this one or a harder one. ``sign``: what the guard answered to the last
+    probe. ``stopping``: why the attempt is being ended, empty while it is not.
     """
 
     begun: bool = False
@@ -78,6 +84,8 @@ class Watch:
     seen: tuple[str, ...] = ()
     progress: int = 0
     rung: int = 0
+    sign: str = ""
+    stopping: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ class TicketView:
     and ``repair`` the attempt whose change it is to mend (0: none).
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
+    ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
     """
 
     ticket: Ticket
@@ -125,6 +134,8 @@ class TicketView:
     tier: str = ""
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
+    raised_usd: float = 0.0
+    raised_last: float = 0.0
 
     @property
     def id(self) -> str:
