@@ -129,7 +129,7 @@ class Archivist:
         while number < wanted:
             rows = self._archive.rows(view.id, cursor, min(wanted - number, keeping.segment_most))
             if len(rows) != min(wanted - number, keeping.segment_most):
-                log().error("a log has other events than its view counted; it stays in the ledger", ticket=view.id)
+                log().warning("a log has other events than its view counted; it stays in the ledger", ticket=view.id)
                 return
             data, digest = pack(rows)
             first, number, cursor = number + 1, number + len(rows), rows[-1][0]
@@ -153,6 +153,7 @@ class Archivist:
             shard.views.pop(name)
             shard.clocks.drop(name)
             self._sealed[shard.name].pop(name, None)
+        shard.claimed = {effect_id for effect_id in shard.claimed if effect_id.split(":", 1)[0] not in tickets}
 
 
 def past(view: TicketView) -> Past:
