@@ -67,6 +67,11 @@ class RedisLedger:
         raw = self._ask(self._redis.hget, keys.of(shard_of(ticket), "sealed"), ticket)
         return decode(raw, tuple[Segment, ...]) if raw else ()
 
+    def all_sealed(self) -> set[str]:
+        """The names of all segments that the ledger knows of."""
+        found = (raw for shard in all_shards() for raw in self._ask(self._redis.hvals, keys.of(shard, "sealed")))
+        return {segment.name for raw in found for segment in decode(raw, tuple[Segment, ...])}
+
     def past(self, ticket: str) -> Past | None:
         """What is remembered of a ticket that was forgotten."""
         raw = self._ask(self._redis.hget, keys.of(shard_of(ticket), "past"), ticket)

@@ -40,6 +40,9 @@ MUTANTS = {
         gone.late_words_change_nothing,
     ),
     "past is written": Mutant("lua:archive", "redis.call('HSET', p .. ':past', a, c)", "", gone.the_next_generation),
+    "what the ledger knows stays": Mutant(
+        "fleet.local.cleaning:unneeded", " and name not in known", "", gone.only_forgotten_logs_are_removed
+    ),
     "past counts": Mutant(
         "fleet.intake.service:IntakeService._known", " or self._ledger.past(ticket)", "", gone.the_next_generation
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleet.adapters import keys
-from fleet.core.archive import Past
+from fleet.core.archive import FOLDER, Past
 from fleet.core.effects import EffectKind
 from fleet.core.events import (
     CancelRequested,
@@ -26,6 +26,7 @@ from fleet.core.view import TicketView
 from fleet.intake.decide import NewTicket, Request, decide
 from fleet.intake.service import IntakeService
 from fleet.intake.text import clean
+from fleet.local import cleaning
 from supervisor.archive import Duty, Keeping, duty
 from tests.supervisor.archive_room import DAY, Room
 from tests.supervisor.world import World
@@ -53,6 +54,27 @@ def forgotten(world: World, folder: Path) -> None:
 @pytest.mark.invariant("I17")
 def test_a_ticket_that_ended_long_ago_is_forgotten(world: World, folder: Path) -> None:
     forgotten(world, folder)
+
+
+def only_forgotten_logs_are_removed(world: World, folder: Path) -> None:
+    """What the ledger knows of stays, however old; of what it does not know, what is old."""
+    room, wanted = Room(world, folder), ticket()
+    room.ends(wanted)
+    room.passes(61.0)
+    known = room.ledger.all_sealed()
+    files = list(room.artifacts.names(FOLDER))
+    assert {name for name, _ in files} == known and len(known) == 1
+    assert cleaning.unneeded(files, known, before=1e12) == []
+    room.passes(31 * DAY)
+    assert room.ledger.all_sealed() == set()
+    assert cleaning.unneeded(files, set(), before=0.0) == [], "it may just be being stored"
+    assert cleaning.unneeded(files, set(), before=1e12) == [files[0][0]]
+    assert room.artifacts.remove(files[0][0]) > 100 and not list(room.artifacts.names(FOLDER))
+    assert not list(folder.iterdir()), "no empty folders are left"
+
+
+def test_only_logs_of_forgotten_tickets_are_removed(world: World, folder: Path) -> None:
+    only_forgotten_logs_are_removed(world, folder)
 
 
 def late_words_change_nothing(world: World, folder: Path) -> None:
