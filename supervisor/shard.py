@@ -13,6 +13,7 @@ from fleet.core.commands import Command, CommandKind
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import InternalError
 from fleet.core.events import (
+    CommentHeard,
     Envelope,
     EventData,
     EventsMissing,
@@ -200,6 +201,9 @@ class ShardKeeper:
             self._closed(turn, after, event.data.number)
         if isinstance(event.data, StatusPosted):
             self._withdraw(turn, after, only=EffectKind.STATUS, upto=event.data.version)
+        if isinstance(event.data, CommentHeard) and view is not None and after.heard > view.heard:
+            self._withdraw(turn, after, only=EffectKind.STATUS)
+            turn.batch.orders.append(self._order(status(after).effect, 0.0))
 
     def _decide_all(self, turn: Turn, names: Iterable[str], wall: float, mono: float, jitter: float) -> None:
         for name in names:
