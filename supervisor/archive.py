@@ -92,7 +92,7 @@ class Archivist:
             self._walked = mono
             self._due = deque(self._seals(keepers, wall))
             for keeper in keepers.values():
-                self._forget(keeper.shard, wall)
+                self._forget(keeper, wall)
         while self._due and self._clock.monotonic() - mono < MOST_SECONDS:
             name, ticket = self._due.popleft()
             if name not in keepers or ticket not in keepers[name].shard.views:
@@ -142,18 +142,16 @@ class Archivist:
         self._archive.seal(shard.name, shard.epoch, view.id, segments, gone)
         self._sealed[shard.name][view.id] = segments
 
-    def _forget(self, shard: Shard, wall: float) -> None:
+    def _forget(self, keeper: ShardKeeper, wall: float) -> None:
+        shard = keeper.shard
         names = [name for name, view in shard.views.items() if self._duty(shard, view, wall) is Duty.FORGET]
         if not names:
             return
         tickets = {name: (shard.views[name].version, past(shard.views[name])) for name in names[:_FORGET_MOST]}
         self._archive.forget(shard.name, shard.epoch, tickets)
+        keeper.let_go(tickets)
         for name in tickets:
-            shard.past.add(name)
-            shard.views.pop(name)
-            shard.clocks.drop(name)
             self._sealed[shard.name].pop(name, None)
-        shard.claimed = {effect_id for effect_id in shard.claimed if effect_id.split(":", 1)[0] not in tickets}
 
 
 def past(view: TicketView) -> Past:

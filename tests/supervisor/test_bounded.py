@@ -156,7 +156,7 @@ MUTANTS = {
     "versions go": Mutant("lua:archive", "redis.call('HDEL', p .. ':ver', a)", "", short),
     "segments' entries go": Mutant("lua:archive", "redis.call('HDEL', p .. ':sealed', a)", "", short),
     "begun entries go": Mutant("lua:archive", "redis.call('HDEL', p .. ':begun:' .. a, b)", "", short),
-    "memory follows": Mutant("supervisor.archive:Archivist._forget", "shard.views.pop(name)", "pass", short),
+    "memory follows": Mutant("supervisor.shard:ShardKeeper.let_go", "shard.views.pop(name)", "pass", short),
     "the stream is emptied": Mutant("lua:archive", "redis.call('XTRIM', p .. ':log:' .. a, 'MINID', c)", "", day),
 }
 
