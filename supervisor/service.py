@@ -23,6 +23,7 @@ from fleet.core.ticket import all_shards
 from fleet.core.view import TicketView
 from supervisor.admission import Caps
 from supervisor.agenda import NEVER
+from supervisor.archive import Archivist
 from supervisor.desk import Desk
 from supervisor.policy import Policy
 from supervisor.post import Post
@@ -47,12 +48,22 @@ class _Timers:
 class Supervisor:
     """``stop`` is asked once per pass; on True the leases are given back and ``run`` returns."""
 
-    def __init__(self, store: Shards, waker: Waker, clock: Clock, dice: Dice, policy: Policy, caps: Caps) -> None:
+    def __init__(
+        self,
+        store: Shards,
+        waker: Waker,
+        clock: Clock,
+        dice: Dice,
+        policy: Policy,
+        caps: Caps,
+        archivist: Archivist | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._dice = dice
         self._policy = policy
         self._caps = caps
+        self._archivist = archivist
         self._keepers: dict[str, ShardKeeper] = {}
         self._desk: Desk | None = None
         self._timers = _Timers()
@@ -117,6 +128,8 @@ class Supervisor:
         self._post.send_due(mono)
         if self._desk is not None:
             self._desk.absorb(asked, wall, mono)
+        if self._archivist is not None:
+            self._archivist.turn(self._keepers, wall, mono)
         done = self._clock.monotonic()
         self._forgive(done - mono, done)
 
@@ -194,6 +207,8 @@ class Supervisor:
             dict(loaded.cursors),
             self._store.incarnation,
         )
+        if self._archivist is not None:
+            self._archivist.opened(shard)
         keeper = self._keepers[name] = ShardKeeper(shard, self._policy)
         standing = [order for orders in outbox.values() for order in orders.values()]
         wall, mono = self._clock.now(), self._clock.monotonic()

@@ -5,7 +5,7 @@ No I/O: ``absorb`` and ``tick`` return what is to be written; the service writes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleet.core.codec import CodecError, decode_event
@@ -51,7 +51,7 @@ ROUND_EVERY = 5.0
 class Shard:
     """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
 
-    ``incarnation``: of the ledger; a ticket's trace follows from it.
+    ``incarnation``: of the ledger; a ticket's trace follows from it. ``past``: tickets that were forgotten.
     ``claimed``: orders to start an attempt that came in the way of an earlier one's hand-over.
     """
 
@@ -63,6 +63,7 @@ class Shard:
     incarnation: str = ""
     clocks: Clocks = field(default_factory=Clocks)
     spacing: Spacing = field(default_factory=Spacing)
+    past: set[str] = field(default_factory=set)
     claimed: set[str] = field(default_factory=set)
 
 
@@ -143,6 +144,16 @@ class ShardKeeper:
             if name in self.shard.views:
                 self._agenda.at(name, turn.mono)
 
+    def let_go(self, tickets: Collection[str]) -> None:
+        """The ledger has forgotten these tickets: memory follows, and knows them for forgotten."""
+        shard = self.shard
+        for name in tickets:
+            shard.past.add(name)
+            shard.views.pop(name)
+            shard.clocks.drop(name)
+            self._agenda.drop(name)
+        shard.claimed = {effect_id for effect_id in shard.claimed if effect_id.split(":", 1)[0] not in tickets}
+
     def hear(self, ticket: str, mono: float) -> None:
         """The worker of the ticket's current state is known to have begun."""
         self.shard.clocks.hear(ticket, mono)
@@ -201,7 +212,7 @@ class ShardKeeper:
         """The same ticket accepted again is the same ticket (I2); anything else about an unknown one is refused."""
         if view is not None:
             return
-        ours = shard_of(event.ticket) == self.shard.name
+        ours = shard_of(event.ticket) == self.shard.name and event.ticket not in self.shard.past
         if ours and isinstance(event.data, TicketAccepted) and event.data.ticket.id == event.ticket:
             self._fold(turn, None, event)
         else:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fleet.core import criteria
+from fleet.core.archive import Past
 from fleet.core.errors import UsageError
 from fleet.core.ticket import DEFAULT_TENANT, Ticket, TicketLimits, branch_name, text_hash, ticket_id
 from fleet.core.view import TicketView
@@ -56,8 +57,10 @@ class SameTicket:
 Decision = NewTicket | SameTicket
 
 
-def decide(request: Request, known: Callable[[str], TicketView | None], now: float) -> Decision:
-    """``known`` looks a ticket id up; ``now`` in Unix seconds. Raises UsageError for a request that names nothing.
+def decide(request: Request, known: Callable[[str], TicketView | Past | None], now: float) -> Decision:
+    """``known`` looks a ticket id up, also one that was forgotten; ``now`` in Unix seconds.
+
+    Raises UsageError for a request that names nothing.
 
     Generations are counted by asking for each id in turn: they are deterministic and without gaps. A label is one
     ticket, however often it is heard of and however long ago: only putting it on again is a new one.
@@ -67,16 +70,19 @@ def decide(request: Request, known: Callable[[str], TicketView | None], now: flo
         view = known(ticket_id(request.tenant, request.repo, request.number, generation))
         if view is None:
             return NewTicket(_ticket(request, generation, now))
-        if not view.state.terminal or _answered(request, view.ticket):
+        if isinstance(view, Past):
+            if _answered(request, view.trigger, view.at):
+                return SameTicket(_ticket(request, generation, view.at))
+        elif not view.state.terminal or _answered(request, view.ticket.trigger, view.ticket.accepted_at):
             return SameTicket(view.ticket)
     raise UsageError(f"{request.repo}#{request.number} was a ticket too often.", "Open a new issue.")
 
 
-def _answered(request: Request, ticket: Ticket) -> bool:
-    """Whether ``ticket`` was made for the act that ``request`` is about, or for a command that came after it."""
+def _answered(request: Request, trigger: str, accepted_at: float) -> bool:
+    """Whether a ticket was made for the act that ``request`` is about, or for a command that came after it."""
     if not request.label:
         return False
-    return ticket.trigger == request.trigger or (not ticket.trigger and request.acted_at <= ticket.accepted_at)
+    return trigger == request.trigger or (not trigger and request.acted_at <= accepted_at)
 
 
 def _check(request: Request) -> None:

@@ -19,6 +19,7 @@ import fleet.adapters.sandbox
 import fleet.forge.store  # noqa: F401
 from ci_gates.tasks import GateTasks
 from fleet.adapters.acl import Role
+from fleet.adapters.archive_store import ArchiveStore
 from fleet.adapters.celery_app import stopping
 from fleet.adapters.git import BareRepo
 from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher
@@ -53,6 +54,7 @@ from fleet.publisher.service import Publisher, Remote
 from fleet.publisher.tasks import PublisherTasks
 from fleet.rehearsal.server import serve as serve_rehearsal
 from supervisor.admission import Caps
+from supervisor.archive import Archivist, Keeping
 from supervisor.policy import Policy
 from supervisor.service import Supervisor
 from workers import host as attempt_host
@@ -190,7 +192,9 @@ def supervisor(wiring: Wiring) -> None:
     policy = Policy(**asdict(chosen.supervision))
     caps = Caps(chosen.caps.tickets, chosen.caps.per_tenant, chosen.caps.per_repo, chosen.caps.open_pull_requests)
     waker = CeleryWaker(celery)
-    Supervisor(store, waker, wiring.clock, wiring.dice, policy, caps).run(stop.is_set)
+    keeping = Keeping(keep=chosen.ledger.keep_days * 86_400)
+    archivist = Archivist(ArchiveStore(wiring.client(Role.SUPERVISOR)), wiring.artifacts, wiring.clock, keeping)
+    Supervisor(store, waker, wiring.clock, wiring.dice, policy, caps, archivist).run(stop.is_set)
     celery.close()
 
 

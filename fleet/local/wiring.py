@@ -88,7 +88,7 @@ class Wiring:
         return connect(self.address, role.value, self.password(role))
 
     def ledger(self, role: Role) -> RedisLedger:
-        return RedisLedger(self.client(role))
+        return RedisLedger(self.client(role), lambda: self.artifacts)
 
     def celery(self, role: Role, table: Table, on_revoke: Callable[[str], None] | None = None) -> FleetCelery:
         from fleet.adapters.celery_app import make_app  # noqa: PLC0415

@@ -124,6 +124,9 @@ class LineLedger:
             self.line.call(lambda: [view for shelf in self._record.shelves.values() for view in shelf.views.values()])
         )
 
+    def past(self, ticket: str) -> None:
+        """Nothing is forgotten in a played world: it does not last that long."""
+
     def log(self, ticket: str, after: str = "0", block_ms: int | None = None) -> Sequence[tuple[str, Envelope]]:
         rows = self.line.call(lambda: self._record.log.get(ticket, []))
         return [(str(number), event) for number, event in enumerate(rows, 1) if number > int(after)]

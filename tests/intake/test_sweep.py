@@ -144,7 +144,7 @@ def test_one_act_heard_of_in_every_way_and_after_its_end_is_one_ticket(room: Roo
 @pytest.mark.parametrize(
     "mutant",
     [
-        Mutant("fleet.intake.decide:_answered", "return ticket.trigger == request.trigger or", "return False and"),
+        Mutant("fleet.intake.decide:_answered", "return trigger == request.trigger or", "return False and"),
         Mutant("fleet.intake.decide:decide", "not view.state.terminal or", "False or"),
     ],
     ids=["forgets acts", "forgets open tickets"],
