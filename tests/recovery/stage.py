@@ -54,7 +54,7 @@ class Stage:
         self.recovery = Recovery(
             world.ledger, bot, self.clock, KEY, lambda: (REPO,), lambda repo: agent, lambda repo, branch: LIMITS
         )
-        labels = LabelIntake(world.ledger, bot, self.clock, lambda repo, branch: LIMITS, self.recovery)
+        labels = LabelIntake(world.ledger, bot, self.clock, lambda repo, branch: LIMITS, recovery=self.recovery)
         watched = (Watched(REPO, "fleet", agent),)
         self.sweep = Sweep(
             world.ledger, labels, bot, self.clock, lambda: watched, lambda repo: 60.0, recovery=self.recovery
