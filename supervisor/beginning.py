@@ -37,6 +37,8 @@ def begun(accepted: TicketAccepted, at: float) -> TicketView:
         failures=known.failures,
         cost=Cost(known.usd, known.tokens, 0, known.model_calls),
         heard=known.heard,
+        passed_to=known.passed_to,
+        tries=known.tries,
         recovered=known,
     )
 

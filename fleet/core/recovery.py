@@ -15,6 +15,7 @@ class Recovered:
     last two with ``reason`` and ``detail``. Counters are rounded up: they are never lower than what was used. ``usd``
     in US dollars. ``pull_request`` 0: none; the fields after it are the pull request's.
     ``heard``: the newest comment whose order was taken: what was done once is not done again.
+    ``passed_to`` and ``tries`` as in the view.
     """
 
     state: State
@@ -31,6 +32,8 @@ class Recovered:
     head: str = ""
     base_sha: str = ""
     heard: int = 0
+    passed_to: str = ""
+    tries: int = 0
     incarnation: str = ""
     at: float = 0.0
 

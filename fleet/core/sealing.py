@@ -75,6 +75,9 @@ class SealedState:
     base_sha: str = ""
     detail: str = ""
     heard: int = 0
+    route: tuple[str, ...] = ()
+    passed_to: str = ""
+    tries: int = 0
     requested_by: str = ""
     accepted_at: float = 0.0
     label: str = ""
@@ -123,6 +126,9 @@ def sealed(
         base_sha=pull.base_sha if pull else "",
         detail=view.detail[:400],
         heard=view.heard,
+        route=ticket.route,
+        passed_to=view.passed_to,
+        tries=view.tries,
         requested_by=ticket.requested_by,
         accepted_at=ticket.accepted_at,
         label=ticket.label,
@@ -137,7 +143,7 @@ def sealed(
 
 def spent_steps(ticket: Ticket, cost: Cost) -> int:
     """How many quarters of a limit are used, of the limit that is used most; 0 for a command."""
-    if ticket.agent.startswith("command:"):
+    if _commands_only(ticket):
         return 0
     limits = ticket.limits
     used = (
@@ -146,6 +152,10 @@ def spent_steps(ticket: Ticket, cost: Cost) -> int:
         (cost.input_tokens + cost.output_tokens, limits.tokens),
     )
     return max(math.floor(STEPS * part / most) if most > 0 else 0 for part, most in used)
+
+
+def _commands_only(ticket: Ticket) -> bool:
+    return all(agent.startswith("command:") for agent in (ticket.agent, *ticket.route))
 
 
 def _used(view: TicketView, spent: Spent | None) -> tuple[float, int, int]:
@@ -167,7 +177,7 @@ def _rounded_up(view: TicketView, used: tuple[float, int, int]) -> tuple[float, 
     usd, calls, tokens = used
     # The sixth digit is rounded up, too.
     usd = math.ceil(usd * MICRO - 1e-6) / MICRO
-    if view.state not in _MAY_SPEND or view.ticket.agent.startswith("command:"):
+    if view.state not in _MAY_SPEND or _commands_only(view.ticket):
         return usd, calls, tokens
     limits = view.ticket.limits
     return (

@@ -115,9 +115,9 @@ class TicketView:
     and ``repair`` the attempt whose change it is to mend (0: none).
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
+    ``recovered``: what another ledger knew of the ticket, when that one was lost.
     ``passed_to``: the agent of the ticket's route that took over last, empty for the first one; ``tries``: attempts of
     the agent at work that count against it.
-    ``recovered``: what another ledger knew of the ticket, when that one was lost.
     ``heard``: number of the newest comment whose order was taken; ``answers`` to the last of them.
     ``late``: the attempt that was lost last, while nobody has claimed the next one.
     ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.

@@ -100,6 +100,7 @@ def ticket_of(sealed: SealedState, issue: Issue, text: IssueText) -> Ticket:
         priority=sealed.priority,
         label=sealed.label,
         trigger=sealed.trigger,
+        route=sealed.route,
         hidden=text.hidden,
         comments=text.comments,
     )
@@ -159,6 +160,8 @@ def _counted(
         head=sealed.head if pull and same else pull.head_sha if pull else "",
         base_sha=sealed.base_sha if same else "",
         heard=sealed.heard,
+        passed_to=sealed.passed_to,
+        tries=sealed.tries,
         incarnation=sealed.incarnation,
         at=at,
     )

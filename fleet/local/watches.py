@@ -27,7 +27,7 @@ def known(home: Home, settings: Settings) -> tuple[Watched, ...]:
 def agent(home: Home, settings: Settings, repo: str) -> str:
     """Who works on ``repo`` when nobody is named; empty when nobody is chosen."""
     named = next((one.agent for one in known(home, settings) if one.repo.lower() == repo.lower()), "")
-    return named or settings.agents.default
+    return named or default_agent(settings.agents)
 
 
 def places(home: Home, settings: Settings) -> tuple[str, ...]:
