@@ -10,15 +10,15 @@ from typing import assert_never
 
 from fleet.core.commands import CommandKind
 from fleet.core.effects import Effect, EffectKind
-from fleet.core.events import Nudged, PublishProblem, Rung, SlotAsked, StateChanged, SteersTold, WithdrawOrdered
+from fleet.core.events import PublishProblem, SlotAsked, StateChanged, SteersTold, WithdrawOrdered
 from fleet.core.retry import repeated
 from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
 from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell
+from supervisor.ladder import climb, stopped
 from supervisor.late import hand_over, overtaken
 from supervisor.policy import Policy
 from supervisor.retries import after_failure, again, used_up, wait
-from supervisor.stall import next_rung
 
 # What decisions are made of is defined beside this module for its length; callers find it here, too.
 __all__ = ["Decision", "Moment", "Order", "decide", "order"]
@@ -78,6 +78,8 @@ def _at_work(view: TicketView, moment: Moment, policy: Policy) -> Decision | Non
     if view.change is not None:
         gates = Effect(EffectKind.RUN_GATES, view.id, view.attempt, view.round + 1)
         return Decision(StateChanged(State.GATING, Reason.CHANGE_READY), (Order(gates), *return_slot(view)))
+    if view.watch.stopping:
+        return stopped(view, moment, policy)
     if view.news.failure is not None:
         return after_failure(view, view.news.failure, moment, policy)
     if view.news.stopped:
@@ -92,18 +94,7 @@ def _at_work(view: TicketView, moment: Moment, policy: Policy) -> Decision | Non
         return again(view, Reason.LOST, f"Nothing was heard for {moment.silent:.0f} s.", moment, policy)
     if view.state is State.RUNNING and view.watch.begun and view.steers:
         return _steer(view)
-    nudge = next_rung(view, moment.quiet, policy)
-    return _climb(view, nudge, moment, policy) if nudge is not None else None
-
-
-def _climb(view: TicketView, nudge: Nudged, moment: Moment, policy: Policy) -> Decision:
-    """A step of the ladder. The last one ends the attempt; its successor knows why."""
-    if nudge.rung is Rung.STOP:
-        detail = f"The agent stalled ({nudge.cause}) and did not recover. {nudge.text}"
-        return again(view, Reason.STALLED, detail, moment, policy)
-    kind = CommandKind.INTERRUPT if nudge.rung is Rung.INTERRUPT else CommandKind.NUDGE
-    # The id must differ from that of an earlier streak, and be the same however often this is decided.
-    return Decision(nudge, (Order(tell(view, kind, nudge.text, view.version)),))
+    return climb(view, moment, policy)
 
 
 def _steer(view: TicketView) -> Decision:

@@ -33,6 +33,7 @@ from fleet.core.events import (
     PullRequestClosed,
     ResumeRequested,
     RetryRequested,
+    SignGiven,
     SlotAsked,
     SlotGranted,
     Source,
@@ -53,7 +54,7 @@ from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
 from supervisor import late
-from supervisor.stall import watched
+from supervisor.stall import nudged, sign_words, watched
 
 _STEERS = 20
 # The ticket has its one pull request; any other one is too many.
@@ -89,7 +90,7 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
     match event.data:
         case StateChanged() as changed:
             return late.followed(view, _moved(view, changed, event.at), changed)
-        case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | PublishStarted() | StatusPosted():
+        case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | SignGiven() | PublishStarted() | StatusPosted():
             return _note(view, event)
         case RetryRequested() | SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested():
             return _people(view, event)
@@ -156,15 +157,17 @@ def _people(view: TicketView, event: Envelope) -> TicketView:
             return replace(view, news=replace(news, resume_by=by))
         case ApprovalGiven(by=by, head=head):
             return replace(view, news=replace(news, approved=head, approved_by=by))
-        case Nudged(rung=rung, cause=cause):
-            watch = replace(view.watch, rung=view.watch.rung + 1)
-            return replace(view, watch=watch, activity=f"{rung.value} because of {cause}")
+        case Nudged(rung=rung, cause=cause) as nudge:
+            return replace(view, watch=nudged(view.watch, nudge), activity=f"{rung.value} because of {cause}")
     return view
 
 
 def _note(view: TicketView, event: Envelope) -> TicketView:
     if isinstance(event.data, Note):
         return replace(view, activity=event.data.text[:200])
+    if isinstance(event.data, SignGiven):
+        said = sign_words(event.data)
+        return replace(view, watch=replace(view.watch, sign=said), activity=f"its guard says: {said}")
     if isinstance(event.data, PublishStarted):
         return replace(view, news=replace(view.news, started=True), activity="publishing")
     return view
@@ -196,8 +199,8 @@ def _attempt(view: TicketView, event: Envelope) -> TicketView:
             return replace(view, change=change, activity=f"change of {change.files} files handed over")
         case AttemptFailed() as failure:
             return replace(view, news=replace(news, failure=failure))
-        case AttemptStopped(reason=reason):
-            return replace(view, news=replace(news, stopped=reason or "stopped"))
+        case AttemptStopped(reason=reason, left=left):
+            return replace(view, news=replace(news, stopped=reason or "stopped", left=left))
     return view
 
 
@@ -252,6 +255,8 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         moved = replace(moved, digest=answer[:_DIGEST], steers=())
     if changed.state is State.BACKING_OFF or changed.reason is Reason.NEEDS_INPUT:
         failure = view.news.failure
+        # What a stalled attempt says last, it was told to say.
+        failure = None if changed.reason is Reason.STALLED else failure
         told = (failure.digest or failure.detail) if failure else _red(view) or changed.detail
         moved = replace(moved, digest=told[:_DIGEST])
     if changed.reason in (Reason.GATES_RED, Reason.BASE_MOVED):

@@ -15,7 +15,8 @@ class Policy:
     ``same_death``: how often attempts may end the same way. ``outages``: how often something outside may be away;
     ``waits``: how often a provider may say later, an attempt be handed back or not be taken, before a person is asked.
     ``silence``: without a word of the agent, ``model_silence`` while it waits for a model; ``no_progress``: without
-    anything new. ``between_rungs``: from one step of the ladder to the next.
+    anything new. ``between_rungs``: from one step of the ladder to the next; ``probe_within``: for the guard's answer
+    to the first one; ``stop_within``: for its word, after the last one, that nothing of the attempt lives any more.
     ``base_moves``: how often gates run again because the base branch moved under a finished change.
     """
 
@@ -32,5 +33,7 @@ class Policy:
     model_silence: float = 600.0
     no_progress: float = 480.0
     between_rungs: float = 120.0
+    probe_within: float = 10.0
+    stop_within: float = 30.0
     backoff_first: float = 30.0
     backoff_most: float = 900.0

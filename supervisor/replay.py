@@ -126,7 +126,7 @@ def _moments(view: TicketView, at: float, policy: Policy) -> Iterator[Moment]:
         return
     yield Moment(at, silent=policy.lost_after + _OVER)
     yield Moment(at, unclaimed=policy.claim_within + _OVER)
-    rung = policy.between_rungs + _OVER
+    rung = max(policy.between_rungs, policy.probe_within, policy.stop_within) + _OVER
     yield Moment(at, quiet=Quiet(rung=rung))
     yield Moment(at, quiet=Quiet(word=max(policy.silence, policy.model_silence) + _OVER, rung=rung))
     yield Moment(at, quiet=Quiet(progress=policy.no_progress + _OVER, rung=rung))

@@ -37,6 +37,7 @@ from supervisor.fold import fold
 from supervisor.hearing import hear, stale, waits_for
 from supervisor.liveness import Clocks
 from supervisor.policy import Policy
+from supervisor.stall import GUARDS_OWN
 from supervisor.telling import status, to_be_told
 
 _CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
@@ -149,7 +150,7 @@ class ShardKeeper:
         elif stale(view, event):
             turn.batch.quarantined.append(raw)
         else:
-            hear(turn, view, source, word=True)
+            hear(turn, view, source, word=not isinstance(event.data, GUARDS_OWN))
             self._fold(turn, view, event)
 
     def _late(self, turn: Turn, view: TicketView, event: Envelope, raw: bytes, wall: float) -> None:

@@ -2,7 +2,8 @@
 
 Four causes: silence (no word for too long), idleness (words, but nothing new), and two kinds of loop, over calls *with
 their results*: whoever polls something that changes does not loop. The ladder is climbed one rung at a time, each once
-until something new happens. A command cannot listen: only its deadline ends it.
+until something new happens; first of all the guard is asked for a sign. A command cannot listen: only its deadline
+ends it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from fleet.core.events import Nudged, Rung
+from fleet.core.events import CommandSeen, Nudged, Rung, SignGiven
 from fleet.core.frozen import replace
 from fleet.core.states import State
 from fleet.core.view import TicketView, Watch
@@ -23,14 +24,11 @@ _CALLS = 12
 _SEEN = 64
 _ERROR = "!"
 
+# What the guard says by itself: the agent may be silent all the same.
+GUARDS_OWN = (CommandSeen, SignGiven)
+_LADDER = tuple(Rung)
 # A silent agent waits for its model or for a command: it hears nothing before it is interrupted.
-_LADDER = {
-    "silence": (Rung.INTERRUPT, Rung.STOP),
-    "idleness": (Rung.NUDGE, Rung.INTERRUPT, Rung.STOP),
-    "loop": (Rung.NUDGE, Rung.INTERRUPT, Rung.STOP),
-    "errors": (Rung.NUDGE, Rung.INTERRUPT, Rung.STOP),
-    "alternation": (Rung.NUDGE, Rung.INTERRUPT, Rung.STOP),
-}
+_USELESS = {"silence": Rung.NUDGE}
 _TEXT = {
     "silence": "Nothing was heard from you for {seconds:.0f} s, so what you waited for was stopped. Go on another way.",
     "idleness": "For {seconds:.0f} s nothing new has happened: no changed file, no new result. Say in one sentence "
@@ -58,7 +56,26 @@ def watched(watch: Watch, call: str, digest: str, exit_code: int) -> Watch:
     after = replace(watch, asking=False, doing="", calls=calls)
     if name in watch.seen:
         return after
-    return replace(after, seen=(*watch.seen, name)[-_SEEN:], progress=watch.progress + 1, rung=0)
+    return replace(after, seen=(*watch.seen, name)[-_SEEN:], progress=watch.progress + 1, rung=0, sign="")
+
+
+def nudged(watch: Watch, nudge: Nudged) -> Watch:
+    """``watch`` after a step of the ladder."""
+    after = replace(watch, rung=_LADDER.index(nudge.rung) + 1)
+    match nudge.rung:
+        case Rung.PROBE:
+            return replace(after, sign="")
+        case Rung.STOP:
+            return replace(after, stopping=f"The agent stalled ({nudge.cause}) and did not recover. {nudge.text}")
+        case _:
+            return after
+
+
+def sign_words(sign: SignGiven) -> str:
+    """What a guard answered, for people."""
+    processes = f"{sign.processes} process{'' if sign.processes == 1 else 'es'}"
+    used = f"{sign.cpu_seconds:.0f} s of CPU used, last word {sign.quiet_seconds:.0f} s ago"
+    return f"the loop is {sign.loop}; {processes}, {used}"
 
 
 def cause(watch: Watch, quiet: Quiet, policy: Policy) -> str:
@@ -83,9 +100,18 @@ def next_rung(view: TicketView, quiet: Quiet, policy: Policy) -> Nudged | None:
     if view.state is not State.RUNNING or view.ticket.agent.startswith("command:"):
         return None
     why = cause(view.watch, quiet, policy)
-    if not why or (view.watch.rung and quiet.rung < policy.between_rungs):
+    if not why or quiet.rung < _patience(view.watch, policy):
         return None
-    ladder = _LADDER[why]
-    rung = ladder[min(view.watch.rung, len(ladder) - 1)]
+    rung = next((rung for rung in _LADDER[view.watch.rung :] if rung is not _USELESS.get(why)), Rung.STOP)
     seconds = quiet.word if why == "silence" else quiet.progress
-    return Nudged(rung, why, _TEXT[why].format(seconds=seconds, same=SAME, errors=SAME_ERROR), round(seconds, 1))
+    text = "" if rung is Rung.PROBE else _TEXT[why].format(seconds=seconds, same=SAME, errors=SAME_ERROR)
+    return Nudged(rung, why, text, round(seconds, 1))
+
+
+def _patience(watch: Watch, policy: Policy) -> float:
+    """Seconds that the last step has to help. A probe helps nobody: it is over with its answer."""
+    if not watch.rung:
+        return 0.0
+    if _LADDER[watch.rung - 1] is not Rung.PROBE:
+        return policy.between_rungs
+    return 0.0 if watch.sign else policy.probe_within

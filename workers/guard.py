@@ -28,6 +28,7 @@ from fleet.core.ports import AttemptChannel, Clock
 from fleet.core.retry import FailureClass
 from fleet.core.view import TicketView
 from workers.link import Link, pair
+from workers.liveness import below, sign
 from workers.loop import Assignment, Loop, Tools
 from workers.outcome import died, failed, failure_of, unwanted
 from workers.spool import Spool
@@ -84,6 +85,9 @@ class Guard:
         self._lock = threading.Lock()
         self._commands: deque[Command] = deque()
         self._stop = ""
+        self._why = ""
+        self._loop = 0
+        self._word = clock.monotonic()
         self._terminated = False
         self._wake_out, self._wake_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -114,7 +118,8 @@ class Guard:
             reason = "failed"
         log().info("ended", reason=reason)
         crash_here("attempt.before_stopped")
-        voice.say(AttemptStopped(reason))
+        # Whatever ended it: what is said of its end was looked up.
+        voice.say(AttemptStopped(reason, below(os.getpid())))
         voice.start()
         self._finish(voice)
 
@@ -160,13 +165,16 @@ class Guard:
             fork.forget((theirs.fileno(),))
             self._work(assignment, self._tools, theirs)
 
-        pid = fork.fork(child)
+        pid = self._loop = fork.fork(child)
         theirs.close()
         voice.start()
         Ear(self._channel, self._ticket, self._attempt, voice, self._clock, self._heard, self._end).start()
         decided = self._follow(ours, voice, deadline)
         status = self._bury(pid)
         ours.close()
+        # First the end, then the word about it: who hears that it is over may start a successor at once (I3).
+        if not self._kill(me, self._clock):
+            voice.say(Note("Some processes of this attempt could not be ended."))
         reason = self._stop
         if not reason and not decided:
             voice.say(died(status))
@@ -174,9 +182,8 @@ class Guard:
             seconds = view.ticket.limits.attempt_seconds
             voice.say(failed(FailureClass.DEADLINE, f"The attempt did not finish within {seconds:g} s."))
         if reason == HANDED_BACK and not decided:
-            voice.say(failed(FailureClass.HANDED_BACK, "The attempt was stopped by its host and given back."))
-        if not self._kill(me, self._clock):
-            voice.say(Note("Some processes of this attempt could not be ended."))
+            by = f"because {self._why}" if self._why else "by its host"
+            voice.say(failed(FailureClass.HANDED_BACK, f"The attempt was stopped {by} and given back."))
         return reason or ("done" if decided else "died")
 
     def _follow(self, link: Link, voice: Voice, deadline: float) -> bool:
@@ -198,7 +205,7 @@ class Guard:
                     break
                 events.select(min(_TICK_S, max(0.0, (until or deadline) - now)))
                 self._drain()
-                self._forward(link)
+                self._forward(link, voice)
                 for frame in link.receive():
                     # What comes after the order to stop is no longer wanted, or was overtaken by it.
                     if not self._stop:
@@ -206,6 +213,7 @@ class Guard:
         return decided
 
     def _relay(self, frame: bytes, voice: Voice) -> bool:
+        self._word = self._clock.monotonic()
         try:
             data = decode_event(frame, Source.ATTEMPTS).data
         except CodecError as error:
@@ -237,6 +245,7 @@ class Guard:
             case CommandKind.CANCEL:
                 self._end("cancelled")
             case CommandKind.CHECKPOINT:
+                self._why = command.text
                 self._end(HANDED_BACK)
             case _:
                 self._commands.append(command)
@@ -251,9 +260,14 @@ class Guard:
         self._stop = self._stop or reason
         self._wake()
 
-    def _forward(self, link: Link) -> None:
+    def _forward(self, link: Link, voice: Voice) -> None:
+        """To the loop; a probe is about the loop, and answered here: who answers is the one that would end it."""
         while self._commands:
-            link.send(encode(self._commands.popleft()))
+            command = self._commands.popleft()
+            if command.kind is CommandKind.PROBE:
+                voice.say(sign(os.getpid(), self._loop, self._clock.monotonic() - self._word))
+            else:
+                link.send(encode(command))
 
     def _wake(self) -> None:
         with suppress(BlockingIOError):

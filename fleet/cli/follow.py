@@ -60,7 +60,7 @@ class Story:
                 style = GREEN if state in _GOOD else RED if state in _BAD else YELLOW if state is State.PARKED else BOLD
                 return Line("●", sentence(event), style)
             case Nudged(rung=rung, cause=cause, text=text, seconds=seconds):
-                return Line(rung.value, f"{cause} for {seconds:.0f} s: {text}", YELLOW)
+                return Line(rung.value, f"{cause} for {seconds:.0f} s{': ' if text else ''}{text}", YELLOW)
             case SteersTold():
                 return Line("steer", sentence(event), YELLOW)
             case TurnFinished(turn=turn, cost=cost, model=model):

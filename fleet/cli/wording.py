@@ -20,6 +20,7 @@ from fleet.core.events import (
     Nudged,
     Published,
     PublishFailed,
+    SignGiven,
     StateChanged,
     SteersTold,
     TicketAccepted,
@@ -105,7 +106,9 @@ def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the
 def _of_models(event: Envelope) -> str:
     match event.data:
         case Nudged(rung=rung, cause=cause, text=text):
-            return f"supervisor: {rung.value} ({cause}): {text}"
+            return f"supervisor: {rung.value} ({cause})" + (f": {text}" if text else "")
+        case SignGiven(loop=loop, processes=processes, cpu_seconds=cpu, quiet_seconds=quiet):
+            return f"guard: loop {loop}, {processes} processes, {cpu:.0f} s of CPU, last word {quiet:.0f} s ago"
         case SteersTold(count=count):
             return f"the agent was told {count} message{'s' if count > 1 else ''} of people"
         case TurnFinished(turn=turn, cost=cost, model=model) if cost.model_calls:

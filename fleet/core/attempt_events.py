@@ -90,6 +90,20 @@ class CommandSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class SignGiven:
+    """The guard's answer to a probe: what the kernel says about the attempt. It is no word of the agent.
+
+    ``loop``: running, waiting, stopped (it stands still and hears nothing) or gone. ``processes`` below the guard, and
+    ``cpu_seconds`` that those alive have used; ``quiet_seconds`` since the loop's last word.
+    """
+
+    loop: str
+    processes: int
+    cpu_seconds: float
+    quiet_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeReady:
     """The hand-over: ``bundle`` is an artifact reference that holds ``commit`` (parent ``base_sha``, tree ``tree``)."""
 
@@ -115,4 +129,10 @@ class AttemptFailed:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStopped:
+    """The guard's last word, after it killed the whole tree. ``left``: processes it still saw below itself; −1 unknown.
+
+    Only 0 confirms that nothing of the attempt lives any more.
+    """
+
     reason: str
+    left: int = -1

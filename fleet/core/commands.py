@@ -1,4 +1,6 @@
-"""What an attempt is told. Each command is idempotent by ``id``; the guard answers with CommandSeen."""
+"""What an attempt is told. Each command is idempotent by ``id``; the guard answers with CommandSeen, to PROBE also with
+SignGiven.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from enum import Enum
 
 
 class CommandKind(Enum):
+    PROBE = "probe"
     NUDGE = "nudge"
     STEER = "steer"
     INTERRUPT = "interrupt"
@@ -17,7 +20,10 @@ class CommandKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``text`` for nudge and steer; ``seq`` for RESEND: send every event again from this number on."""
+    """``text`` for nudge, steer and interrupt, and why for CHECKPOINT.
+
+    ``seq`` for RESEND: send every event again from this number on.
+    """
 
     id: str
     kind: CommandKind

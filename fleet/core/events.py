@@ -20,6 +20,7 @@ from fleet.core.attempt_events import (
     Heartbeat,
     ModelAsked,
     Note,
+    SignGiven,
     ToolFinished,
     ToolStarted,
     TurnFinished,
@@ -53,6 +54,7 @@ __all__ = [
     "Note",
     "Nudged",
     "Rung",
+    "SignGiven",
     "SlotAsked",
     "StateChanged",
     "SteersTold",
@@ -254,6 +256,7 @@ EventData = (
     | FilesTouched
     | Note
     | CommandSeen
+    | SignGiven
     | ChangeReady
     | AttemptFailed
     | AttemptStopped
@@ -293,6 +296,7 @@ KINDS: dict[Source, frozenset[type]] = {
             FilesTouched,
             Note,
             CommandSeen,
+            SignGiven,
             ChangeReady,
             AttemptFailed,
             AttemptStopped,

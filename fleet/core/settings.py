@@ -43,7 +43,8 @@ class SupervisionSettings:
     takes. ``silence``: without any word of the agent (``model_silence`` while it waits for a model).
 
     ``no_progress``: alive, but no new diff, test result or distinct call. ``between_rungs``: from one step of the
-    ladder to the next. ``backoff_first`` doubles up to ``backoff_most``.
+    ladder to the next; ``probe_within``: for the guard's answer to the first one, ``stop_within``: for its word after
+    the last one that nothing of the attempt lives. ``backoff_first`` doubles up to ``backoff_most``.
     """
 
     lost_after: float = 30.0
@@ -52,6 +53,8 @@ class SupervisionSettings:
     model_silence: float = 600.0
     no_progress: float = 480.0
     between_rungs: float = 120.0
+    probe_within: float = 10.0
+    stop_within: float = 30.0
     backoff_first: float = 30.0
     backoff_most: float = 900.0
 

@@ -12,6 +12,7 @@ from fleet.core.events import (
     Envelope,
     GateFinished,
     Nudged,
+    Rung,
     Source,
     StateChanged,
     ToolFinished,
@@ -20,6 +21,7 @@ from fleet.core.events import (
 from fleet.core.states import State
 
 _AT_WORK = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
+_NUDGES = frozenset({Rung.NUDGE, Rung.INTERRUPT})
 _RED = frozenset({"failed", "timed_out"})
 # A bundle of a handed-over change, and of what was there when an attempt failed, in the artifact store.
 CHANGE = "change"
@@ -75,7 +77,7 @@ def _after(known: AttemptStory, event: Envelope) -> AttemptStory:
             return known
         return replace(known, red=(*known.red, f"{data.name}: {data.summary}"))
     if isinstance(data, Nudged):
-        return replace(known, nudges=known.nudges + 1)
+        return replace(known, nudges=known.nudges + (data.rung in _NUDGES))
     return _of_attempt(known, event) if event.source is Source.ATTEMPTS else known
 
 

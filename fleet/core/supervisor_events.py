@@ -38,7 +38,10 @@ class WithdrawOrdered:
 
 
 class Rung(Enum):
-    """Steps of the ladder against a stall, mildest first; each at most once per streak."""
+    """Steps of the ladder against a stall, mildest first; each at most once per streak.
+
+    ``PROBE`` asks the guard for a sign, the agent hears nothing of it; ``STOP`` ends the attempt.
+    """
 
     PROBE = "probe"
     NUDGE = "nudge"
@@ -50,7 +53,7 @@ class Rung(Enum):
 class Nudged:
     """The supervisor noticed a stall and took a step. ``cause``: silence, idleness, loop, errors, alternation.
 
-    ``text`` is what the agent was told; ``seconds`` how long the cause had lasted.
+    ``text`` is what the agent was told, or for the last step its successor; ``seconds`` how long the cause had lasted.
     """
 
     rung: Rung

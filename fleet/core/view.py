@@ -45,11 +45,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What the current state's worker said and no decision has used yet; emptied by every change of state."""
+    """What the current state's worker said and no decision has used yet; emptied by every change of state.
+
+    ``left``: processes that a guard still saw at its end, −1 for unknown.
+    """
 
     started: bool = False
     failure: AttemptFailed | None = None
     stopped: str = ""
+    left: int = -1
     verdict: GatesFinished | None = None
     gates_failed: GatesFailed | None = None
     publish_failed: PublishFailed | None = None
@@ -68,7 +72,8 @@ class Watch:
 
     ``asking``: a model was asked and has not answered. ``doing``: the call under way. ``calls``: the newest calls with
     their results, oldest first; ``seen``: digests of those that were new. ``progress`` counts what was new,
-    ``rung`` the steps of the ladder taken since then.
+    ``rung``: the next step of the ladder is this one or a harder one. ``sign``: what the guard answered to the last
+    probe. ``stopping``: why the attempt is being ended, empty while it is not.
     """
 
     begun: bool = False
@@ -78,6 +83,8 @@ class Watch:
     seen: tuple[str, ...] = ()
     progress: int = 0
     rung: int = 0
+    sign: str = ""
+    stopping: str = ""
 
 
 @dataclass(frozen=True, slots=True)

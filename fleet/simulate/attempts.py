@@ -19,6 +19,7 @@ from fleet.core.events import (
     Envelope,
     EventData,
     Heartbeat,
+    SignGiven,
     Source,
     WorkspaceReady,
 )
@@ -62,7 +63,7 @@ class Guard:
         self._beat_at = self._time.monotonic()
         self._say(AttemptStarted("host", 1, view.ticket.agent, "simulated"))
         yield from self._work(view)
-        self._say(AttemptStopped(self._stop or "done"))
+        self._say(AttemptStopped(self._stop or "done", left=0))
         until = self._time.monotonic() + _FLUSH_S
         while self._sent < len(self._spool) and self._time.monotonic() < until:
             yield 1.0
@@ -177,6 +178,8 @@ class Guard:
                 self._sent = min(self._sent, max(0, command.seq - 1))
             case CommandKind.INTERRUPT:
                 self._awake = True
+            case CommandKind.PROBE:
+                self._say(SignGiven("waiting", 1, 0.0, 0.0))
             case CommandKind.NUDGE | CommandKind.STEER:
                 pass
 

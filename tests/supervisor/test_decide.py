@@ -67,6 +67,8 @@ SILENT = replace(NOW, silent=31.0)
 LATER = replace(NOW, quiet=Quiet(rung=121.0))
 WORDLESS = replace(NOW, quiet=Quiet(word=121.0, progress=121.0))
 LOOPING = Watch(begun=True, calls=("x",) * 4)
+STOPPING = replace(LOOPING, rung=4, stopping="it stalled")
+GONE = replace(failure(FailureClass.HANDED_BACK), stopped="handed back", left=0)
 S, R, F, P = State, Reason, FailureClass, PublishProblem
 TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str]]] = [
     # queued
@@ -125,8 +127,19 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
     # stalls, people
     (view(S.RUNNING, watch=LOOPING), NOW, "Nudged", {"tell"}),
     (view(S.RUNNING, watch=replace(LOOPING, rung=1)), NOW, None, set()),
-    (view(S.RUNNING, watch=replace(LOOPING, rung=1)), LATER, "Nudged", {"tell"}),
-    (view(S.RUNNING, watch=replace(LOOPING, rung=2)), LATER, (S.BACKING_OFF, R.STALLED), {"tell", "return_slot"}),
+    (view(S.RUNNING, watch=replace(LOOPING, rung=1, sign="alive")), NOW, "Nudged", {"tell"}),
+    (view(S.RUNNING, watch=replace(LOOPING, rung=2)), NOW, None, set()),
+    (view(S.RUNNING, watch=replace(LOOPING, rung=2)), LATER, "Nudged", {"tell"}),
+    (view(S.RUNNING, watch=replace(LOOPING, rung=3)), LATER, "Nudged", {"tell"}),
+    # being stopped: nobody follows before the guard has seen everything dead, or does not answer in time
+    (view(S.RUNNING, watch=STOPPING), NOW, None, set()),
+    (view(S.RUNNING, watch=STOPPING), SILENT, None, set()),
+    (view(S.RUNNING, watch=STOPPING, news=failure(F.HANDED_BACK)), NOW, None, set()),
+    (view(S.RUNNING, watch=STOPPING, news=News(stopped="x")), NOW, None, set()),
+    (view(S.RUNNING, watch=STOPPING, news=News(stopped="x", left=1)), NOW, None, set()),
+    (view(S.RUNNING, watch=STOPPING, news=GONE), NOW, (S.BACKING_OFF, R.STALLED), {"tell", "return_slot"}),
+    (view(S.RUNNING, watch=STOPPING), LATER, (S.BACKING_OFF, R.STALLED), {"tell", "return_slot"}),
+    (view(S.RUNNING, watch=STOPPING, change=CHANGE), NOW, (S.GATING, R.CHANGE_READY), {"gates", "return_slot"}),
     (view(S.RUNNING, watch=LOOPING, ticket=COMMAND), LATER, None, set()),
     (view(S.RUNNING, watch=Watch(begun=True)), WORDLESS, "Nudged", {"tell"}),
     (view(S.RUNNING, watch=Watch(begun=True, asking=True)), WORDLESS, None, set()),

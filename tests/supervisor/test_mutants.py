@@ -11,6 +11,7 @@ from fleet.core.errors import FleetError
 from fleet.core.events import GatesFinished, GatesStarted, Source
 from supervisor.admission import Caps
 from tests.supervisor import test_fences as fences
+from tests.supervisor import test_ladder as ladder
 from tests.supervisor import test_life as life
 from tests.supervisor import test_losses as losses
 from tests.supervisor import test_stall as stalls
@@ -246,9 +247,9 @@ MUTANTS = {
         stalls.test_each_rung_is_taken_once_and_the_last_ends_the_attempt,
     ),
     "rungs apart": Mutant(
-        "supervisor.stall:next_rung",
-        "quiet.rung < policy.between_rungs",
-        "False",
+        "supervisor.stall:_patience",
+        "return policy.between_rungs",
+        "return 0.0",
         stalls.test_each_rung_is_taken_once_and_the_last_ends_the_attempt,
     ),
     "silence of the agent": Mutant(
@@ -262,6 +263,48 @@ MUTANTS = {
         "if word:",
         "if True:",
         stalls.test_silence_is_noticed_within_a_second_of_its_threshold,
+    ),
+    "a guard's answer is no word": Mutant(
+        "supervisor.shard:ShardKeeper._take",
+        "not isinstance(event.data, GUARDS_OWN)",
+        "True",
+        ladder.test_a_guard_that_answers_does_not_speak_for_its_agent,
+    ),
+    "a probe before anything else": Mutant(
+        "supervisor.stall:next_rung",
+        "_LADDER[view.watch.rung :]",
+        "_LADDER[view.watch.rung + 1 :]",
+        ladder.test_a_guard_that_does_not_answer_holds_up_nothing,
+    ),
+    "no answer, no end": Mutant(
+        "supervisor.stall:_patience",
+        "else policy.probe_within",
+        'else float("inf")',
+        ladder.test_a_guard_that_does_not_answer_holds_up_nothing,
+    ),
+    "no successor before the end is sure": Mutant(
+        "supervisor.ladder:stopped",
+        "if not sure and",
+        "if False and",
+        ladder.test_nobody_follows_before_the_guard_saw_everything_dead,
+    ),
+    "an end with something left is no end": Mutant(
+        "supervisor.ladder:stopped",
+        " and view.news.left == 0",
+        "",
+        ladder.test_nobody_follows_before_the_guard_saw_everything_dead,
+    ),
+    "a stop that nobody confirms": Mutant(
+        "supervisor.ladder:stopped",
+        "moment.quiet.rung <= policy.stop_within",
+        "True",
+        ladder.test_a_guard_that_never_confirms_is_fenced,
+    ),
+    "a stalled attempt is counted": Mutant(
+        "supervisor.decide:_at_work",
+        "if view.watch.stopping:",
+        "if view.watch.stopping and view.news.failure is None:",
+        ladder.test_nobody_follows_before_the_guard_saw_everything_dead,
     ),
     "base moves": Mutant(
         "supervisor.decide:_publishing",

@@ -12,6 +12,7 @@ from fleet.core.codec import decode
 from fleet.core.commands import Command, CommandKind
 from fleet.core.events import (
     AgentStarted,
+    AttemptStopped,
     Envelope,
     EventData,
     Heartbeat,
@@ -20,6 +21,7 @@ from fleet.core.events import (
     PauseRequested,
     ResumeRequested,
     Rung,
+    SignGiven,
     Source,
     SteerRequested,
     ToolFinished,
@@ -35,7 +37,7 @@ from supervisor.stall import Quiet, cause, watched
 from tests.supervisor.world import World
 from tests.support.tickets import ticket
 
-POLICY = Policy(silence=20.0, model_silence=60.0, no_progress=100.0, between_rungs=10.0)
+POLICY = Policy(silence=20.0, model_silence=60.0, no_progress=100.0, between_rungs=10.0, probe_within=5.0)
 
 
 def after(*calls: tuple[str, str, int]) -> Watch:
@@ -82,6 +84,7 @@ def test_something_new_ends_the_streak() -> None:
 
 
 BEAT = 4.0
+SIGN = SignGiven("waiting", 3, 1.5, 20.0)
 
 
 def at_work(world: World) -> tuple[Supervisor, Ticket]:
@@ -123,14 +126,19 @@ def test_each_rung_is_taken_once_and_the_last_ends_the_attempt(world: World) -> 
             world, supervisor, wanted,
             ToolStarted(str(number), "shell", "ls"), ToolFinished(str(number), "same", 0, 1),
         )  # fmt: skip
-    assert rungs(world, wanted) == [Rung.NUDGE]
+    assert rungs(world, wanted) == [Rung.PROBE]
+    says(world, supervisor, wanted, SIGN)
+    assert rungs(world, wanted) == [Rung.PROBE, Rung.NUDGE]
     wait(world, supervisor, wanted, 9.0)
-    assert rungs(world, wanted) == [Rung.NUDGE]
+    assert rungs(world, wanted) == [Rung.PROBE, Rung.NUDGE]
     wait(world, supervisor, wanted, 2.0)
-    assert rungs(world, wanted) == [Rung.NUDGE, Rung.INTERRUPT]
+    assert rungs(world, wanted) == [Rung.PROBE, Rung.NUDGE, Rung.INTERRUPT]
     wait(world, supervisor, wanted, 11.0)
+    assert rungs(world, wanted) == [Rung.PROBE, Rung.NUDGE, Rung.INTERRUPT, Rung.STOP]
+    assert world.seen(wanted).state is State.RUNNING
+    says(world, supervisor, wanted, AttemptStopped("handed back", left=0))
     view = world.seen(wanted)
-    assert rungs(world, wanted) == [Rung.NUDGE, Rung.INTERRUPT]
+    assert rungs(world, wanted) == [Rung.PROBE, Rung.NUDGE, Rung.INTERRUPT, Rung.STOP]
     assert (Reason.STALLED.value, 1) in view.failures
     assert "stalled (loop)" in view.digest
     assert fold_all([event for _, event in world.ledgers["people"].log(wanted.id)]) == view
@@ -143,7 +151,9 @@ def test_silence_is_noticed_within_a_second_of_its_threshold(world: World, jump:
     wait(world, supervisor, wanted, 19.0)
     assert rungs(world, wanted) == []
     wait(world, supervisor, wanted, 2.0)
-    assert rungs(world, wanted) == [Rung.INTERRUPT]
+    assert rungs(world, wanted) == [Rung.PROBE]
+    says(world, supervisor, wanted, SIGN)
+    assert rungs(world, wanted) == [Rung.PROBE, Rung.INTERRUPT]
     assert world.seen(wanted).state is State.RUNNING
 
 
@@ -160,7 +170,7 @@ def test_a_model_may_think_longer(world: World) -> None:
     wait(world, supervisor, wanted, 59.0)
     assert rungs(world, wanted) == []
     wait(world, supervisor, wanted, 2.0)
-    assert rungs(world, wanted) == [Rung.INTERRUPT]
+    assert rungs(world, wanted) == [Rung.PROBE]
 
 
 def test_what_people_say_is_told_once_and_kept_for_the_next_attempt(world: World) -> None:

@@ -272,7 +272,7 @@ def test_an_attempt_that_comes_back_to_its_successor_stops_by_itself(attempts: A
     assert attempts.launcher.wait(live, 30)
     assert "ChangeReady" not in attempts.channel.kinds()
     stopped = attempts.channel.said()[-1].data
-    assert stopped == AttemptStopped("attempt 2 took over")
+    assert stopped == AttemptStopped("attempt 2 took over", left=0)
 
 
 @pytest.mark.parametrize("change", ["cancel", "state", "attempt", "gone"])

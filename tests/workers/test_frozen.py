@@ -15,7 +15,17 @@ from fleet.adapters.acl import Role
 from fleet.adapters.embedded_redis import EmbeddedRedis
 from fleet.adapters.sandbox import procfs
 from fleet.core.commands import Command
-from fleet.core.events import AttemptFailed, ChangeReady, EventData, Nudged, Rung, ToolStarted
+from fleet.core.events import (
+    AttemptFailed,
+    AttemptStopped,
+    ChangeReady,
+    EventData,
+    Nudged,
+    Rung,
+    SignGiven,
+    StateChanged,
+    ToolStarted,
+)
 from fleet.core.states import State
 from fleet.core.ticket import Ticket
 from supervisor.policy import Policy
@@ -31,7 +41,7 @@ pytestmark = pytest.mark.needs("bwrap")
 __all__ = ["attempts", "fleet", "server"]
 BEAT = 0.4
 WORK = "command:sed -i s/x/y/ a.py"
-POLICY = Policy(lost_after=4.0, silence=2.0, between_rungs=1.0, rewake_after=2.0)
+POLICY = Policy(lost_after=4.0, silence=2.0, between_rungs=1.0, rewake_after=2.0, stop_within=25.0)
 
 
 class Hangs:
@@ -102,8 +112,13 @@ def test_a_loop_that_stands_still_is_nudged_and_then_ended(fleet: Fleet, attempt
     assert view is not None
     assert (view.attempt, view.failed("stalled")) == (2, 1)
     log = [event.data for _, event in fleet.ledger(Role.PEOPLE).log(one.id)]
-    assert [data.rung for data in log if isinstance(data, Nudged)] == [Rung.INTERRUPT]
-    assert eventually(lambda: procfs.row(loop) is None, 20), "what stood still was killed"
+    assert [data.rung for data in log if isinstance(data, Nudged)] == [Rung.PROBE, Rung.INTERRUPT, Rung.STOP]
+    assert next(data.loop for data in log if isinstance(data, SignGiven)) == "stopped"
+    assert procfs.row(loop) is None, "what stood still was killed before anybody followed"
+    ended = next(n for n, data in enumerate(log) if isinstance(data, AttemptStopped))
+    followed = next(n for n, data in enumerate(log) if isinstance(data, StateChanged) and data.attempt == 2)
+    assert log[ended] == AttemptStopped("handed back", left=0)
+    assert ended < followed
 
 
 @pytest.mark.invariant("I15")

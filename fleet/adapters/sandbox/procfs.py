@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One process: ``resident`` bytes count shared pages in full."""
+    """One process: ``resident`` bytes count shared pages in full; ``cpu``: seconds used, with dead children."""
 
     pid: int
     parent: int
     state: str
     threads: int
     resident: int
+    cpu: float = 0.0
 
 
 def row(pid: int) -> Row | None:
@@ -29,7 +31,8 @@ def row(pid: int) -> Row | None:
     except OSError:
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # the name before it may hold spaces and parentheses
-    return Row(pid, int(fields[1]), fields[0].decode(), int(fields[17]), int(fields[21]) * _PAGE)
+    cpu = sum(map(int, fields[11:15])) / _TICKS
+    return Row(pid, int(fields[1]), fields[0].decode(), int(fields[17]), int(fields[21]) * _PAGE, cpu)
 
 
 def everything() -> Iterator[Row]:
