@@ -45,6 +45,8 @@ class AgentTasks:
         if live is None:
             if not self._wanted(ticket_id, attempt):
                 return "not wanted"
+            if self._stopping():
+                return f"not begun on {self._host}, which stops"
             crash_here("attempts.before_start")
             live = self._start(ticket_id, attempt)
             crash_here("attempts.after_start")

@@ -233,14 +233,14 @@ def gates(wiring: Wiring) -> None:
         fetch_base,
         wiring.clock,
         host_name(),
+        stopping,
     )
 
     def run(ticket: str, number: int, round: int, turn: int = 0) -> None:
         tasks.run(ticket, number, round)
 
-    wiring.celery(Role.GATES, {"gates.run": telemetry.told(wiring.ledger(Role.GATES), "gates", run)}).worker(
-        "gates", wiring.settings.workers.gates, name="gates"
-    )
+    celery = wiring.celery(Role.GATES, {"gates.run": telemetry.told(wiring.ledger(Role.GATES), "gates", run)})
+    _drain("gates", celery.worker("gates", wiring.settings.workers.gates, name="gates"), tasks.hand_back)
 
 
 def publisher(wiring: Wiring) -> None:
@@ -264,7 +264,7 @@ def publisher(wiring: Wiring) -> None:
         wiring.settings.github.trusted_workflows,
     )
     wiring.forges.client(f"{LOCAL}/", "write")  # its library takes a second to load; no ticket should wait for it
-    tasks = PublisherTasks(ledger, service, wiring.clock, host_name())
+    tasks = PublisherTasks(ledger, service, wiring.clock, host_name(), stopping)
 
     def task(run: Callable[[str, int, int], None]) -> Callable[..., None]:
         return telemetry.told(ledger, run.__name__, lambda ticket, number, round, turn=0: run(ticket, number, round))
@@ -274,11 +274,25 @@ def publisher(wiring: Wiring) -> None:
         "publish.status": task(tasks.status),
         "publish.withdraw": task(tasks.withdraw),
     }
-    wiring.celery(Role.PUBLISHER, table).worker("publish", wiring.settings.workers.publish, name="publish")
+    celery = wiring.celery(Role.PUBLISHER, table)
+    _drain("publisher", celery.worker("publish", wiring.settings.workers.publish, name="publish"), tasks.hand_back)
+
+
+def _drain(name: str, drained: bool, hand_back: Callable[[], tuple[str, ...]]) -> None:
+    """What did not end within the grace is handed back; nothing of this process may go on after it."""
+    if not drained:
+        log(name).info("handed back", orders=" ".join(hand_back()))
+        os._exit(0)
 
 
 def _stop_on_term() -> threading.Event:
     stop = threading.Event()
+
+    def once(number: int, frame: object) -> None:
+        """A second signal kills."""
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, once)
     return stop
