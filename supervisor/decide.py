@@ -116,6 +116,8 @@ def _parked(view: TicketView) -> Decision | None:
         return None
     if news.resume_by and view.reason is Reason.PAUSED:
         return Decision(StateChanged(State.QUEUED, Reason.RESUMED, f"by {news.resume_by}"))
+    if news.raised_by and view.reason is Reason.BUDGET:
+        return Decision(StateChanged(State.QUEUED, Reason.APPROVED, f"by {news.raised_by}"))
     if view.reason is Reason.NEEDS_INPUT and view.steers:
         return Decision(StateChanged(State.QUEUED, Reason.RESUMED, "a person answered"))
     if news.approved and news.approved == view.head and view.reason is Reason.APPROVAL:

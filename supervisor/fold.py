@@ -12,6 +12,7 @@ from fleet.core.events import (
     AttemptFailed,
     AttemptStarted,
     AttemptStopped,
+    BudgetRaised,
     CancelRequested,
     ChangeReady,
     CommandSeen,
@@ -54,9 +55,9 @@ from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
 from supervisor import late
-from supervisor.stall import nudged, sign_words, watched
+from supervisor.people import afforded, people
+from supervisor.stall import sign_words, watched
 
-_STEERS = 20
 # The ticket has its one pull request; any other one is too many.
 HAS_PULL = frozenset({State.IN_REVIEW, State.MERGED, State.CLOSED})
 _DIGEST = 4000
@@ -93,9 +94,9 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
         case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | SignGiven() | PublishStarted() | StatusPosted():
             return _note(view, event)
         case RetryRequested() | SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested():
-            return _people(view, event)
-        case ApprovalGiven() | Nudged():
-            return _people(view, event)
+            return people(view, event)
+        case ApprovalGiven() | BudgetRaised() | Nudged():
+            return people(view, event)
         case CancelRequested(by=by, why=why):
             if view.state.terminal:
                 return view
@@ -140,26 +141,6 @@ def _published(view: TicketView, pr: Published) -> TicketView:
     if view.pull_request is not None and view.state in HAS_PULL and view.pull_request.number != pr.number:
         return replace(view, stray=pr.number)
     return replace(view, pull_request=PullRequest(pr.number, pr.url, pr.head, pr.base_sha, pr.local_ref))
-
-
-def _people(view: TicketView, event: Envelope) -> TicketView:
-    news = view.news
-    match event.data:
-        case RetryRequested(by=by):
-            return replace(view, news=replace(news, retry_by=by))
-        case SteerRequested(by=by, text=text):
-            return replace(view, steers=(*view.steers, f"{by}: {text}")[-_STEERS:])
-        case SteersTold(count=count):
-            return replace(view, steers=view.steers[count:])
-        case PauseRequested(by=by):
-            return replace(view, news=replace(news, pause_by=by))
-        case ResumeRequested(by=by):
-            return replace(view, news=replace(news, resume_by=by))
-        case ApprovalGiven(by=by, head=head):
-            return replace(view, news=replace(news, approved=head, approved_by=by))
-        case Nudged(rung=rung, cause=cause) as nudge:
-            return replace(view, watch=nudged(view.watch, nudge), activity=f"{rung.value} because of {cause}")
-    return view
 
 
 def _note(view: TicketView, event: Envelope) -> TicketView:
@@ -262,6 +243,8 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
     if changed.reason in (Reason.GATES_RED, Reason.BASE_MOVED):
         # What the gates refused is mended, not thrown away.
         moved = replace(moved, repair=view.attempt)
+    if changed.reason is Reason.APPROVED and changed.state is State.QUEUED:
+        moved = afforded(moved)
     return moved
 
 

@@ -159,17 +159,14 @@ class Loop:
         return clean(raw.decode("utf-8", "replace")) if raw else ""
 
     def _change_to_mend(self) -> workspace.Change | None:
-        """What the attempt before this one handed over, when its gates were red."""
-        if not self._task.repair:
-            return None
-        name = f"tickets/{self._task.ticket.id}/{self._task.repair}"
-        told, bundle = (
-            self._tools.artifacts.get(f"{name}/change.json"),
-            self._tools.artifacts.path(f"{name}/change.bundle"),
-        )
-        if told is None or bundle is None:
-            return None
-        return workspace.Change(bundle, decode(told, ChangeReady).commit)
+        """What an earlier attempt handed over and its gates refused, or what it had done when its money was used up."""
+        ticket, repair = self._task.ticket.id, self._task.repair
+        for what in (CHANGE, PARTIAL) if repair else ():
+            told = self._tools.artifacts.get(artifact(ticket, repair, what, "json"))
+            bundle = self._tools.artifacts.path(artifact(ticket, repair, what))
+            if told is not None and bundle is not None:
+                return workspace.Change(bundle, decode(told, ChangeReady).commit)
+        return None
 
     def _drive(self, agent: Agent, job: Job) -> AttemptFailed | None:
         self._agent = agent

@@ -11,14 +11,11 @@ from fleet.core.errors import TemporaryError
 from fleet.core.spend import Caps, Refusal, Reservation, Spent, Usage
 
 _ENTITY = "spend"
-# A day's sums are looked at by people for a while; the limit only needs today's.
-_DAY_KEPT_S = 90 * 86_400
-_REFUSALS = {
-    "calls": Refusal.CALLS,
-    "tokens": Refusal.TOKENS,
-    "budget": Refusal.BUDGET,
-    "day": Refusal.DAY,
-}
+_CLOSED_AT_ONCE = 100
+_LIMITS = (
+    Refusal.CALLS, Refusal.TOKENS, Refusal.SOFT, Refusal.BUDGET, Refusal.TENANT, Refusal.DAY, Refusal.FLEET,
+)  # fmt: skip
+_REFUSALS = {one.value: one for one in _LIMITS}
 
 
 class SpendBook:
@@ -28,19 +25,28 @@ class SpendBook:
         self._redis = client
         self._reserve = client.register_script(load_lua("spend_reserve"))
         self._settle = client.register_script(load_lua("spend_settle"))
+        self._close = client.register_script(load_lua("spend_close"))
 
-    def reserve(self, wanted: Reservation, caps: Caps) -> Refusal | None:
-        """None: set aside, and on disk. A call that was refused must not be made."""
+    def reserve(self, wanted: Reservation, caps: Caps, seconds: float) -> Refusal | None:
+        """None: set aside, and on disk. A call that was refused must not be made.
+
+        ``seconds``: after so long the call is over, whatever became of its gateway; see ``close``.
+        """
         args = [
             wanted.id, wanted.attempt, wanted.micros, wanted.tokens,
-            caps.ticket_micros, caps.calls, caps.tokens, caps.day_micros, encode(wanted),
+            caps.ticket_micros, caps.calls, caps.tokens, caps.tenant_micros, caps.day_micros, caps.fleet_micros,
+            caps.soft_micros, seconds, encode(wanted),
         ]  # fmt: skip
         answer = self._ask(self._reserve, keys=self._keys(wanted), args=args)
         if answer:
             return _REFUSALS[answer.decode()]
-        self._ask(self._redis.expire, self._keys(wanted)[1], _DAY_KEPT_S)
         self._ask(wait_aof, self._redis)
         return None
+
+    def close(self) -> int:
+        """Closes what gateways that died left open: spent in full, once the call must be over. Answers how many."""
+        args = [keys.of(_ENTITY, ""), _CLOSED_AT_ONCE]
+        return int(self._ask(self._close, keys=[keys.of(_ENTITY, "open"), keys.of(_ENTITY, "due")], args=args))
 
     def settle(self, reserved: Reservation, micros: int, usage: Usage) -> None:
         """What the call used; the reservation is gone. Idempotent."""
@@ -59,8 +65,14 @@ class SpendBook:
 
     def day(self, day: str) -> Spent:
         """``day`` as YYYY-MM-DD, UTC."""
-        row = self._ask(self._redis.hgetall, keys.of(_ENTITY, "day", day))
-        return _read(row, "")
+        return self._sum("day", day)
+
+    def tenant(self, name: str, day: str) -> Spent:
+        return self._sum("tenant", name, day)
+
+    def month(self, month: str) -> Spent:
+        """The whole fleet's; ``month`` as YYYY-MM, UTC."""
+        return self._sum("month", month)
 
     # --- providers that asked for a pause ----------------------------------------------------------------------------
     def park(self, provider: str, seconds: float) -> None:
@@ -75,14 +87,20 @@ class SpendBook:
         left = self._ask(self._redis.pttl, keys.of(_ENTITY, "parked", provider))
         return max(0.0, float(left) / 1000)
 
+    def _sum(self, *name: str) -> Spent:
+        return _read(self._ask(self._redis.hgetall, keys.of(_ENTITY, *name)), "")
+
     def _spent(self, ticket: str, prefix: str) -> Spent:
         return _read(self._ask(self._redis.hgetall, keys.of(_ENTITY, "ticket", ticket)), prefix)
 
     def _keys(self, reservation: Reservation) -> list[str]:
         return [
             keys.of(_ENTITY, "ticket", reservation.ticket),
+            keys.of(_ENTITY, "tenant", reservation.tenant, reservation.day),
             keys.of(_ENTITY, "day", reservation.day),
+            keys.of(_ENTITY, "month", reservation.month),
             keys.of(_ENTITY, "open"),
+            keys.of(_ENTITY, "due"),
         ]
 
     def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``fleet approve``: a person allows what policy asks about, in exactly the commit that was looked at."""
+"""``fleet approve``: a person allows what policy asks about in exactly the commit that was looked at, or more money."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 
 from fleet.cli.app import app, put_json, running, safe
 from fleet.cli.tickets import Json, Name, change_of
+from fleet.core.allowance import amount
 from fleet.core.errors import UsageError
-from fleet.core.events import ApprovalGiven
+from fleet.core.events import ApprovalGiven, BudgetRaised
 from fleet.core.gates import Approval, GateKind, GateRecord
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
@@ -20,16 +21,21 @@ from fleet.local.client import Client
 @app.command()
 def approve(
     name: Name,
+    usd: Annotated[str | None, typer.Option("--usd", help="Allow so many dollars more, instead.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Allow what policy asks about in a parked ticket; its gates then run on exactly this commit.
+    """Allow what a parked ticket asks for: what policy found in its commit, or with --usd more money.
 
-    The pull request names who allowed what. When the base branch moved in between, the commit is another one and you
-    are asked again.
+    The gates then run on exactly this commit, and the pull request names who allowed what. When the base branch moved
+    in between, the commit is another one and you are asked again. Money raises this ticket's limit; the limits of its
+    tenant, of the day and of the fleet hold all the same.
     """
     fleet = running()
     view = fleet.find(name)
+    if usd is not None:
+        _allow_money(fleet, view, amount(usd), as_json)
+        return
     asked = _asked(fleet, view)
     if not as_json:
         print(f"{view.id}, commit {view.head[:12]}: policy asks about")
@@ -48,6 +54,19 @@ def approve(
         put_json({"type": "told", "ticket": view.id, "what": "approved", "head": view.head, "by": by})
     else:
         print(f"{view.id} approved by {safe(by)}; its gates run now. Follow it with: fleet show -f {view.id}")
+
+
+def _allow_money(fleet: Client, view: TicketView, usd: float, as_json: bool) -> None:
+    if view.state.terminal:
+        raise UsageError(f"{view.id} has already ended ({view.state.value}).", "There is nothing to spend it on.")
+    by = fleet.home.person
+    fleet.tell(view, BudgetRaised(by, usd))
+    goes_on = view.state is State.PARKED and view.reason is Reason.BUDGET
+    if as_json:
+        put_json({"type": "told", "ticket": view.id, "what": "approved", "usd": usd, "by": by, "goes_on": goes_on})
+        return
+    follow = f"; it goes on. Follow it with: fleet show -f {view.id}" if goes_on else ""
+    print(f"{view.id} may spend ${usd:g} more, by {safe(by)}{follow}")
 
 
 def _asked(fleet: Client, view: TicketView) -> GateRecord:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from fleet.cli import money
 from fleet.cli.app import OK, app, client, open_home, put_json, safe, say
 from fleet.cli.watching import checked, said, stop_watching
 from fleet.cli.wording import limits_words
@@ -128,6 +129,7 @@ def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json
                 "store": state.store,
                 "services": services,
                 "tickets": counts,
+                "money": money.rows(fleet),
                 "paused": None if hold is None else {"by": hold.by, "at": hold.at},
             }
         )
@@ -137,6 +139,9 @@ def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json
     print("services  " + ", ".join(f"{name} {'runs' if up else 'DOWN'}" for name, up in services.items()))
     tickets = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     print(f"tickets   {tickets or 'none yet'}")
+    for level in money.levels(fleet):
+        name = {"day": "today", "fleet": "month"}.get(level.name, f"tenant {level.name}")
+        print(f"{name:<9} {money.words(level)}")
     if hold is not None:
         minutes = max(0.0, fleet.wiring.clock.now() - hold.at) / 60
         print(f"PAUSED    by {safe(hold.by)} for {minutes:.0f} min: NOTHING NEW STARTS until `fleet resume --all`")

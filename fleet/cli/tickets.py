@@ -10,6 +10,7 @@ import typer
 from fleet.adapters.git import store_name
 from fleet.adapters.history import commit
 from fleet.adapters.ledger import RedisLedger
+from fleet.cli import money
 from fleet.cli import story as attempts
 from fleet.cli.app import app, put_json, running, safe
 from fleet.cli.follow import follow_ticket
@@ -32,27 +33,30 @@ def list_tickets(
     as_json: Json = False,
 ) -> None:
     """List tickets, newest first."""
-    ledger = running().ledger()
-    views = sorted(ledger.views(), key=lambda view: -view.ticket.accepted_at)
+    fleet = running()
+    views = sorted(fleet.ledger().views(), key=lambda view: -view.ticket.accepted_at)
     shown = [view for view in views if every or not view.state.terminal]
     if as_json:
         for view in shown:
-            put_json(result(view) | {"type": "ticket", "title": view.ticket.title, "issue": view.ticket.issue})
+            more = {"type": "ticket", "title": view.ticket.title, "issue": view.ticket.issue}
+            put_json(result(view) | more | {"money": money.row(money.of_ticket(fleet, view))})
         return
-    _print_table(ledger, shown, every)
+    _print_table(fleet, shown, every)
 
 
-def _print_table(ledger: RedisLedger, shown: list[TicketView], every: bool) -> None:
+def _print_table(fleet: Client, shown: list[TicketView], every: bool) -> None:
     from rich.console import Console  # noqa: PLC0415 - no other command of these draws
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False)
-    for column, least in (("ticket", 30), ("state", 11), ("issue", 20), ("title", 20), ("why", 20)):
+    ledger, sums = fleet.ledger(), money.book(fleet)
+    for column, least in (("ticket", 30), ("state", 11), ("spent", 5), ("issue", 20), ("title", 20), ("why", 20)):
         table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)
     for view in shown:
         text = _short(why(view, ledger.why(view.id)))
         state = view.state.value.replace("_", " ")
-        table.add_row(view.id, state, safe(view.ticket.issue), safe(_short(view.ticket.title, 40)), safe(text))
+        spent = money.short(sums.ticket(view.id))
+        table.add_row(view.id, state, spent, safe(view.ticket.issue), safe(_short(view.ticket.title, 40)), safe(text))
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
@@ -73,7 +77,8 @@ def show(
     ledger = fleet.ledger()
     printer = Printer(as_json)
     if not as_json:
-        _head(view, ledger.why(view.id), fleet.page(view.pull_request.url) if view.pull_request else "")
+        page = fleet.page(view.pull_request.url) if view.pull_request else ""
+        _head(view, ledger.why(view.id), page, money.ticket_words(fleet, view))
         change_of(fleet, view)
     log = whole_log(ledger, view.id)
     told, artifacts = story(log), fleet.wiring.artifacts
@@ -84,7 +89,8 @@ def show(
     for event in log:
         printer.event(event)
     if as_json:
-        put_json(result(view) | {"history": attempts.rows(view, told, artifacts)})
+        history = attempts.rows(view, told, artifacts)
+        put_json(result(view) | {"history": history, "money": money.row(money.of_ticket(fleet, view))})
 
 
 @app.command()
@@ -169,7 +175,7 @@ def _short(text: str, most: int = 90) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def _head(view: TicketView, admission: str, link: str) -> None:
+def _head(view: TicketView, admission: str, link: str, cost: str) -> None:
     print(f"{view.id} is {view.state.value.replace('_', ' ')}: {safe(why(view, admission))}")
     rows: list[tuple[str, Any]] = [
         ("issue", f"{view.ticket.issue} “{view.ticket.title}” by {view.ticket.requested_by}"),
@@ -177,7 +183,7 @@ def _head(view: TicketView, admission: str, link: str) -> None:
         ("agent", view.ticket.agent),
         ("base", f"{view.ticket.base} {view.base_sha[:12]}"),
         ("attempts", f"{view.attempt - view.hand_backs} of {view.ticket.limits.attempts}"),
-        ("cost", _cost(view)),
+        ("cost", cost),
         ("failures", ", ".join(f"{cause} {count}×" for cause, count in view.failures if ":" not in cause)),
         ("sandbox", view.tier),
         ("gated", view.head[:12]),
@@ -202,16 +208,6 @@ def change_of(fleet: Client, view: TicketView) -> None:
     for file in found.files:
         print(f"  +{file.insertions:<5} −{file.deletions:<5} {safe(file.path)}")
     print()
-
-
-def _cost(view: TicketView) -> str:
-    cost = view.cost
-    if not cost.model_calls:
-        return ""
-    spent = f"${cost.usd:.4f}" + (" and calls of unknown price" if cost.unknown else "")
-    limits = view.ticket.limits
-    tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
-    return f"{spent} of ${limits.usd:g}, {cost.model_calls} of {limits.model_calls} model calls, {tokens}"
 
 
 def await_state(fleet: Client, view: TicketView, wanted: State) -> None:

@@ -9,6 +9,7 @@ from fleet.core.events import (
     AgentStarted,
     AttemptFailed,
     AttemptStarted,
+    BudgetRaised,
     ChangeReady,
     Envelope,
     EventsMissing,
@@ -41,8 +42,9 @@ NEXT = {
     "no_gates": "add a gate to .fleet.toml or tests to the repository, then `fleet retry {id}`",
     "approval": "look at it and allow it with `fleet approve {id}`, or `fleet cancel {id}`",
     "paused": "`fleet resume {id}`",
+    "budget": "allow more with `fleet approve {id} --usd N`; where a day or the fleet has no more, `fleet retry {id}` "
+    "later; or end it with `fleet cancel {id}`",
     "needs_input": 'answer with `fleet steer {id} "…"`; it then goes on by itself',
-    "budget": "raise the limit, then `fleet retry {id}`",
     "config": "mend it as said above, then `fleet retry {id}`",
 }
 
@@ -109,6 +111,8 @@ def _of_models(event: Envelope) -> str:
             return f"supervisor: {rung.value} ({cause})" + (f": {text}" if text else "")
         case SignGiven(loop=loop, processes=processes, cpu_seconds=cpu, quiet_seconds=quiet):
             return f"guard: loop {loop}, {processes} processes, {cpu:.0f} s of CPU, last word {quiet:.0f} s ago"
+        case BudgetRaised(by=by, usd=usd):
+            return f"{by} allows ${usd:g} more"
         case SteersTold(count=count):
             return f"the agent was told {count} message{'s' if count > 1 else ''} of people"
         case TurnFinished(turn=turn, cost=cost, model=model) if cost.model_calls:
@@ -119,9 +123,10 @@ def _of_models(event: Envelope) -> str:
 
 def limits_words(settings: Settings) -> str:
     """What bounds a run, said before anything is spent."""
-    limits, caps = settings.limits, settings.caps
+    limits, caps, soft = settings.limits, settings.caps, settings.budget.soft
+    asks = f" (asks at ${limits.usd * soft:g})" if soft < 1 else ""
     return (
-        f"${limits.usd:g}, {limits.model_calls} model calls, {limits.attempt_seconds / 60:g} min an attempt, "
+        f"${limits.usd:g}{asks}, {limits.model_calls} model calls, {limits.attempt_seconds / 60:g} min an attempt, "
         f"{limits.attempts} attempts a ticket; ${settings.budget.day_usd:g} a day; {caps.tickets} tickets at once, "
         f"{caps.per_repo} per repository, {caps.open_pull_requests} open pull requests per repository"
     )

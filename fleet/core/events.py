@@ -26,6 +26,7 @@ from fleet.core.attempt_events import (
     TurnFinished,
     WorkspaceReady,
 )
+from fleet.core.people_events import BudgetRaised
 from fleet.core.supervisor_events import (
     EventsMissing,
     Nudged,
@@ -45,6 +46,7 @@ __all__ = [
     "AttemptFailed",
     "AttemptStarted",
     "AttemptStopped",
+    "BudgetRaised",
     "ChangeReady",
     "CommandSeen",
     "EventsMissing",
@@ -243,6 +245,7 @@ EventData = (
     | PauseRequested
     | ResumeRequested
     | ApprovalGiven
+    | BudgetRaised
     | PullRequestClosed
     | SlotGranted
     | Heartbeat
@@ -280,7 +283,15 @@ EventData = (
 KINDS: dict[Source, frozenset[type]] = {
     Source.INTAKE: frozenset({TicketAccepted, PullRequestClosed, CancelRequested}),
     Source.PEOPLE: frozenset(
-        {CancelRequested, RetryRequested, SteerRequested, PauseRequested, ResumeRequested, ApprovalGiven}
+        {
+            CancelRequested,
+            RetryRequested,
+            SteerRequested,
+            PauseRequested,
+            ResumeRequested,
+            ApprovalGiven,
+            BudgetRaised,
+        }
     ),
     Source.ADMISSION: frozenset({SlotGranted}),
     Source.ATTEMPTS: frozenset(

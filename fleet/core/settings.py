@@ -1,7 +1,8 @@
 """Settings: frozen groups, resolved built-in < operator < tenant < repository.
 
-Operator and tenant may set anything. A repository may only tighten: a value above the floor that the layers before
-it set is refused with its line and that floor (I22). Pure: the text comes from the adapters.
+The operator may set anything: a file, and variables over it. A tenant (a table of the operator's file) and a repository
+may only tighten: a value above the floor that the layers before it set is refused with its line and that floor (I22).
+Pure: the text comes from the adapters.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 
 from fleet.core.errors import UsageError
+from fleet.core.tenants import NAME, Money, Tenants, TenantSettings, limits_of, tenant_of
 from fleet.core.ticket import TicketLimits
 
 
@@ -61,9 +63,16 @@ class SupervisionSettings:
 
 @dataclass(frozen=True, slots=True)
 class BudgetSettings:
-    """``day_usd``: US dollars that this home may spend on models in one UTC day."""
+    """US dollars for models. ``day_usd``: what this home may spend in one UTC day, ``tenant_usd`` any one tenant of it
+    (not named: all of it), ``fleet_usd`` the whole fleet in one UTC month (not named: what its days allow).
+
+    ``soft``: the share of a ticket's ``limits.usd`` after which it parks and asks a person; 1 asks never.
+    """
 
     day_usd: float = 20.0
+    tenant_usd: float | None = None
+    fleet_usd: float | None = None
+    soft: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +168,21 @@ class Settings:
     github: GithubSettings = field(default_factory=GithubSettings)
     intake: IntakeSettings = field(default_factory=IntakeSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    tenants: Tenants = field(default_factory=dict)
+
+    def money(self) -> Money:
+        budget = self.budget
+        shares = {name: one.day_usd for name, one in self.tenants.items() if one.day_usd is not None}
+        return Money(budget.day_usd, budget.tenant_usd, budget.fleet_usd, budget.soft, shares)
+
+    def limits_for(self, repo: str) -> TicketLimits:
+        """Of a ticket of owner/name, before the repository's own word."""
+        return limits_of(self.limits, self.tenants.get(tenant_of(self.tenants, repo)))
+
+
+def groups() -> tuple[str, ...]:
+    """The names of the groups of plain settings; ``tenants`` holds a table per name."""
+    return tuple(one.name for one in fields(Settings) if one.name != "tenants")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +214,10 @@ class Layer:
         return 0
 
 
-def resolve(operator: Layer | None = None, tenant: Layer | None = None, repo: Layer | None = None) -> Settings:
+def resolve(operator: Layer | None = None, variables: Layer | None = None, repo: Layer | None = None) -> Settings:
     """Raises SettingsError. Of the repository's text only ``[limits]`` is read here; gates and policy are elsewhere."""
     settings = Settings()
-    for layer in (operator, tenant):
+    for layer in (operator, variables):
         if layer is not None:
             settings = apply(settings, layer)
     return settings if repo is None else replace(settings, limits=tighten(settings.limits, repo))
@@ -201,27 +225,58 @@ def resolve(operator: Layer | None = None, tenant: Layer | None = None, repo: La
 
 def apply(settings: Settings, layer: Layer) -> Settings:
     """``settings`` with every key that ``layer`` names."""
-    groups = {one.name: getattr(settings, one.name) for one in fields(Settings)}
-    for group, values in layer.table().items():
-        if group not in groups or not isinstance(values, dict):
-            raise _unknown(layer, "", group, groups)
-        groups[group] = _merged(groups[group], values, layer, group)
-    return Settings(**groups)
+    made = {name: getattr(settings, name) for name in groups()}
+    table = layer.table()
+    named = table.pop("tenants", {})
+    for group, values in table.items():
+        if group not in made or not isinstance(values, dict):
+            raise _unknown(layer, "", group, [*made, "tenants"])
+        made[group] = _merged(made[group], values, layer, group)
+    whole = Settings(**made, tenants=settings.tenants)
+    if not isinstance(named, dict):
+        raise _unknown(layer, "", "tenants", made)
+    read = {name: _tenant(whole, name, values, layer) for name, values in named.items()}
+    return replace(whole, tenants={**settings.tenants, **read})
 
 
-def tighten(floor: TicketLimits, repo: Layer) -> TicketLimits:
-    """The repository's ``[limits]`` over ``floor``; each may only go down."""
-    values = repo.table().get("limits", {})
-    merged: TicketLimits = _merged(floor, values if isinstance(values, dict) else {}, repo, "limits")
+def _tenant(settings: Settings, name: str, values: Any, layer: Layer) -> TenantSettings:
+    """``[tenants.NAME]``. Raises SettingsError, also for what is looser than the fleet's own."""
+    group = f"tenants.{name}"
+    if not NAME.fullmatch(name) or not isinstance(values, dict):
+        raise SettingsError(f"{layer.name}: {group} is no table of a tenant.", "Write [tenants.name] in small letters.")
+    limits = values.get("limits", {})
+    # Read as limits first: an unknown key or a wrong value is told with its own line.
+    tighten(settings.limits, layer, limits, f"{group}.limits")
+    made: TenantSettings = _merged(TenantSettings(), values, layer, group)
+    budget = settings.money()
+    floors = {"tickets": settings.caps.per_tenant, "day_usd": replace(budget, tenants={}).tenant(name)}
+    for key, floor in floors.items():
+        asked = getattr(made, key)
+        if asked is not None and asked > floor:
+            raise _looser(layer, group, key, asked, floor)
+    return made
+
+
+def tighten(
+    floor: TicketLimits, layer: Layer, values: Mapping[str, Any] | None = None, name: str = "limits"
+) -> TicketLimits:
+    """A repository's or a tenant's limits over ``floor``; each may only go down. No ``values``: ``[limits]``."""
+    if values is None:
+        values = layer.table().get("limits", {})
+    merged: TicketLimits = _merged(floor, values if isinstance(values, dict) else {}, layer, name)
     for one in fields(TicketLimits):
         asked, allowed = getattr(merged, one.name), getattr(floor, one.name)
         if asked > allowed:
-            line = repo.line_of("limits", one.name)
-            raise SettingsError(
-                f"{repo.name}, line {line}: limits.{one.name} = {asked} is looser than the operator's {allowed}.",
-                f"A repository may only tighten: write {allowed} or less.",
-            )
+            raise _looser(layer, name, one.name, asked, allowed)
     return merged
+
+
+def _looser(layer: Layer, group: str, key: str, asked: Any, floor: Any) -> SettingsError:
+    who, line = "tenant" if group.startswith("tenants.") else "repository", layer.line_of(group, key)
+    return SettingsError(
+        f"{layer.name}, line {line}: {group}.{key} = {asked} is looser than the operator's {floor}.",
+        f"A {who} may only tighten: write {floor} or less.",
+    )
 
 
 def _merged(group: Any, values: Mapping[str, Any], layer: Layer, name: str) -> Any:
@@ -235,7 +290,7 @@ def _merged(group: Any, values: Mapping[str, Any], layer: Layer, name: str) -> A
         if isinstance(value, int | float) and not 0 <= value < math.inf:
             line = layer.line_of(name, key)
             raise SettingsError(f"{layer.name}, line {line}: {name}.{key} = {value} is no amount.", "Write 0 or more.")
-    if name == "limits" and "usd" in values:
+    if name.endswith("limits") and "usd" in values:
         # Who names a dollar limit means it: what cannot be priced must not slip past it.
         values = {"unknown_prices": False, **values}
     try:
@@ -259,10 +314,10 @@ def from_environment(env: Mapping[str, str]) -> Layer | None:
     """``FLEET_CAPS_TICKETS=8`` is ``[caps] tickets = 8``; None when no variable names a setting."""
     settings = Settings()
     lines: list[str] = []
-    for group in fields(Settings):
-        for key in fields(getattr(settings, group.name)):
-            value = env.get(f"FLEET_{group.name}_{key.name}".upper())
+    for group in groups():
+        for key in fields(getattr(settings, group)):
+            value = env.get(f"FLEET_{group}_{key.name}".upper())
             if value is not None:
                 text = value if re.fullmatch(r"-?[\d.]+|true|false|\[.*\]", value) else f'"{value}"'
-                lines.append(f"{group.name}.{key.name} = {text}")
+                lines.append(f"{group}.{key.name} = {text}")
     return Layer("the environment", "\n".join(lines)) if lines else None

@@ -6,6 +6,7 @@ that it can cost before it is made, and settled afterwards at what the provider 
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import hmac
 import math
@@ -17,6 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fleet.core.errors import UsageError
+from fleet.core.ticket import DEFAULT_TENANT
 
 MICRO = 1_000_000
 _KEY = re.compile(r"fleet-([a-z0-9][a-z0-9._-]{0,79})\.([0-9]{1,9})\.([0-9a-f]{32})")
@@ -30,7 +32,10 @@ class Refusal(Enum):
     BUDGET = "budget"
     CALLS = "calls"
     TOKENS = "tokens"
+    SOFT = "soft"
+    TENANT = "tenant"
     DAY = "day"
+    FLEET = "fleet"
     PARKED = "parked"
     NO_KEY = "no_key"
     UNKNOWN_PRICE = "unknown_price"
@@ -174,17 +179,26 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Hard limits of a call's ticket, and of the home's day. Millionths of a dollar, calls, tokens."""
+    """Hard limits of a call's ticket, of its tenant's and the home's day, and of the fleet's month.
+
+    Millionths of a dollar, calls, tokens. ``soft_micros``: once the ticket has spent that much it asks (-1: never).
+    """
 
     ticket_micros: int
     calls: int
     tokens: int
     day_micros: int
+    tenant_micros: int
+    fleet_micros: int
+    soft_micros: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one call was set aside for. ``micros`` 0 with ``priced`` False: only calls and tokens are counted."""
+    """What one call was set aside for. ``micros`` 0 with ``priced`` False: only calls and tokens are counted.
+
+    ``day`` as YYYY-MM-DD, UTC.
+    """
 
     id: str
     ticket: str
@@ -193,3 +207,26 @@ class Reservation:
     micros: int
     tokens: int
     priced: bool = True
+    tenant: str = DEFAULT_TENANT
+
+    @property
+    def month(self) -> str:
+        return self.day[:7]
+
+
+def day_of(now: float) -> str:
+    """The UTC day of a Unix time, as YYYY-MM-DD."""
+    return datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%d")
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A limit that people look at while it is used up. ``name``: ``day``, ``fleet``, or that of a tenant."""
+
+    name: str
+    spent: Spent
+    limit_usd: float
+
+    @property
+    def reserved_usd(self) -> float:
+        return self.spent.reserved / MICRO

@@ -168,7 +168,7 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
         State.CANCELLED: _CANCEL,
     },
     State.PARKED: {
-        State.QUEUED: frozenset({Reason.RETRY_ASKED, Reason.RESUMED}),
+        State.QUEUED: frozenset({Reason.RETRY_ASKED, Reason.RESUMED, Reason.APPROVED}),
         State.GATING: frozenset({Reason.APPROVED}),
         State.CANCELLED: _CANCEL,
     },

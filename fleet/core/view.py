@@ -64,6 +64,7 @@ class News:
     approved: str = ""
     approved_by: str = ""
     granted: int = 0
+    raised_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class TicketView:
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
     ``late``: the attempt that was lost last, while nobody has claimed the next one.
+    ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
     """
 
     ticket: Ticket
@@ -146,6 +148,8 @@ class TicketView:
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
     late: Late = field(default_factory=Late)
+    raised_usd: float = 0.0
+    raised_last: float = 0.0
 
     @property
     def id(self) -> str:

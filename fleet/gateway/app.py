@@ -5,6 +5,7 @@ What is streamed is passed on as it comes. A call ends in exactly one settling, 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -36,10 +37,15 @@ _BUSY = frozenset({429, 529})
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds: until the answer's head, and between two pieces of its body."""
+    """Seconds. ``head``: until the answer's head, and between two pieces of its body; ``call``: all of a call."""
 
     head: float = 600.0
-    piece: float = 300.0
+    call: float = 1800.0
+
+    @property
+    def longest(self) -> float:
+        """After so long a call is over: the last piece may come just before its end, after a whole wait for it."""
+        return self.call + self.head + 2 * _CONNECT_S
 
 
 class Gateway:
@@ -99,7 +105,7 @@ class Gateway:
 
     async def _pass_on(self, request: Request, to: Route, call: Call, granted: Granted) -> Response:
         """From here on the reservation is settled exactly once."""
-        settling = _Settling(self._books, granted)
+        settling = _Settling(self._books, granted, asyncio.get_running_loop().time() + self._patience.call)
         try:
             answer = await self._ask(request, to, call, granted)
         except httpx2.HTTPError as error:
@@ -117,7 +123,7 @@ class Gateway:
             await run_in_threadpool(self._books.park, to.provider, pause)
             headers["retry-after"] = str(round(pause))
         if answer.status_code >= 400:
-            text = await _rest(answer)
+            text = await _rest(answer, settling)
             await settling.done(Usage())
             return Response(_scrubbed(text or b"", granted.upstream.key), answer.status_code, headers)
         if call.stream:
@@ -152,12 +158,20 @@ class Gateway:
 
 
 class _Settling:
-    """Settles once. The store may be away: then the reservation stands, which counts more than was used."""
+    """Settles once. The store may be away: then the reservation stands, which counts more than was used.
 
-    def __init__(self, books: Books, granted: Granted) -> None:
+    ``until``: by the loop's clock; whatever comes later is not waited for, so that every call has an end.
+    """
+
+    def __init__(self, books: Books, granted: Granted, until: float) -> None:
         self._books = books
         self._granted = granted
+        self._until = until
         self._open = True
+
+    @property
+    def late(self) -> bool:
+        return asyncio.get_running_loop().time() > self._until
 
     async def done(self, usage: Usage) -> None:
         if self._open:
@@ -179,7 +193,7 @@ async def _stream(answer: httpx2.Response, api: Api, settling: _Settling) -> Asy
         async for chunk in answer.aiter_raw():
             reader.feed(chunk)
             size += len(chunk)
-            if size > MOST_ANSWER:
+            if size > MOST_ANSWER or settling.late:
                 break
             yield chunk
         # Settled before the caller sees the end: who asks for the sum afterwards finds this call in it.
@@ -195,7 +209,7 @@ async def _stream(answer: httpx2.Response, api: Api, settling: _Settling) -> Asy
 
 async def _whole(answer: httpx2.Response, api: Api, settling: _Settling, headers: Mapping[str, str]) -> Response:
     try:
-        text = await _rest(answer)
+        text = await _rest(answer, settling)
     except httpx2.HTTPError as error:
         await settling.done(Usage())
         return JSONResponse(error_body(api, 502, f"The answer was cut off ({type(error).__name__})."), 502)
@@ -206,17 +220,17 @@ async def _whole(answer: httpx2.Response, api: Api, settling: _Settling, headers
         usage = usage.most(Usage(output_tokens=0 if usage.total else len(text) // 3))
     await settling.done(usage)
     if text is None:
-        return _refuse(api, Refused(Refusal.BYTES, f"An answer may have {MOST_ANSWER // 2**20} MiB."))
+        return _refuse(api, Refused(Refusal.BYTES, f"An answer may have {MOST_ANSWER // 2**20} MiB, and take a while."))
     return Response(text, answer.status_code, dict(headers))
 
 
-async def _rest(answer: httpx2.Response) -> bytes | None:
-    """The body, or None when it is too long."""
+async def _rest(answer: httpx2.Response, settling: _Settling) -> bytes | None:
+    """The body, or None when it is too long or takes too long."""
     parts, size = [], 0
     try:
         async for chunk in answer.aiter_raw():
             size += len(chunk)
-            if size > MOST_ANSWER:
+            if size > MOST_ANSWER or settling.late:
                 return None
             parts.append(chunk)
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -10,10 +9,24 @@ from typing import Any
 
 from fleet.adapters.spend import SpendBook
 from fleet.adapters.telemetry import about_ticket, log
+from fleet.core.allowance import Allowance, allowance
 from fleet.core.ports import Clock, Ids
-from fleet.core.spend import MICRO, Caps, Price, PriceTable, Refusal, Reservation, Spent, Usage, at_most, read_key
+from fleet.core.spend import (
+    MICRO,
+    Caps,
+    Price,
+    PriceTable,
+    Refusal,
+    Reservation,
+    Spent,
+    Usage,
+    at_most,
+    day_of,
+    read_key,
+)
 from fleet.core.states import State
-from fleet.core.ticket import Ticket, TicketLimits
+from fleet.core.tenants import Money
+from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
 from fleet.gateway.wire import Call
 
@@ -46,8 +59,12 @@ class Granted:
     model: str
 
 
+# How often the reservations of gateways that died are looked for.
+_CLOSE_EVERY_S = 30.0
+
+
 class Books:
-    """``view`` looks a ticket up, ``day_usd`` is the home's limit for a UTC day. Raises TemporaryError."""
+    """``view`` looks a ticket up; ``longest``: seconds after which a call is over. Raises TemporaryError."""
 
     def __init__(
         self,
@@ -56,20 +73,23 @@ class Books:
         prices: PriceTable,
         upstreams: Callable[[], Mapping[str, Upstream]],
         secret: bytes,
-        day_usd: float,
+        money: Money,
         clock: Clock,
         ids: Ids,
         incarnation: Callable[[], str] = lambda: "",
+        longest: float = 3600.0,
     ) -> None:
         self._book = book
         self._view = view
         self._prices = prices
         self._upstreams = upstreams
         self._secret = secret
-        self._day_usd = day_usd
+        self._money = money
         self._clock = clock
         self._ids = ids
         self._incarnation = incarnation
+        self._longest = longest
+        self._closed_at = float("-inf")
 
     def who(self, key: str) -> tuple[str, int] | None:
         return read_key(self._secret, key)
@@ -88,29 +108,44 @@ class Books:
         wait = self._book.parked(provider)
         if wait > 0:
             return Refused(Refusal.PARKED, f"{provider} asked to be left alone for {wait:.0f} s more.", wait)
-        limits = view.ticket.limits
         price = self._prices.find(provider, call.model)
-        if price is None and not limits.unknown_prices:
+        if price is None and not view.ticket.limits.unknown_prices:
             return Refused(
                 Refusal.UNKNOWN_PRICE,
                 f"The price of {call.model} is unknown, and a dollar limit was set: add it to prices.toml in the home.",
             )
+        return self._reserve(view, provider, call, price, upstream)
+
+    def _reserve(
+        self, view: TicketView, provider: str, call: Call, price: Price | None, upstream: Upstream
+    ) -> Granted | Refused:
+        self._close()
         most = at_most(len(call.body), call.most_output)
         reservation = Reservation(
             self._ids.hex(24),
-            ticket,
-            attempt,
-            _day(self._clock.now()),
+            view.id,
+            view.attempt,
+            day_of(self._clock.now()),
             price.micros(most) if price else 0,
             most.total,
             price is not None,
+            view.ticket.tenant,
         )
-        refusal = self._book.reserve(reservation, self._caps(limits))
-        if refusal is not None:
-            with self._about(view.ticket, attempt):
-                log().warning("model call refused", provider=provider, model=call.model, why=refusal.value)
-            return Refused(refusal, self._sentence(refusal, limits))
-        return Granted(reservation, price, upstream, view.ticket, call.model)
+        allowed = allowance(view, self._money.soft)
+        refusal = self._book.reserve(reservation, self._caps(allowed, view.ticket.tenant), self._longest)
+        if refusal is None:
+            return Granted(reservation, price, upstream, view.ticket, call.model)
+        with self._about(view.ticket, view.attempt):
+            log().warning("model call refused", provider=provider, model=call.model, why=refusal.value)
+        return Refused(refusal, self._sentence(refusal, allowed, reservation))
+
+    def _close(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._closed_at >= _CLOSE_EVERY_S:
+            self._closed_at = now
+            closed = self._book.close()
+            if closed:
+                log().warning("calls of a gateway that died count as spent in full", calls=closed)
 
     def settle(self, granted: Granted, usage: Usage) -> None:
         micros = granted.price.micros(usage) if granted.price else 0
@@ -130,19 +165,39 @@ class Books:
         return {
             "attempt": _plain(self._book.attempt(ticket, attempt)),
             "ticket": _plain(self._book.ticket(ticket)),
-            "limits": asdict(view.ticket.limits) if view else {},
+            "limits": asdict(allowance(view, self._money.soft).limits) if view else {},
         }
 
-    def _caps(self, limits: TicketLimits) -> Caps:
-        return Caps(round(limits.usd * MICRO), limits.model_calls, limits.tokens, round(self._day_usd * MICRO))
+    def _caps(self, allowed: Allowance, tenant: str) -> Caps:
+        limits, money = allowed.limits, self._money
+        return Caps(
+            _micros(limits.usd), limits.model_calls, limits.tokens,
+            _micros(money.day_usd), _micros(money.tenant(tenant)), _micros(money.fleet),
+            _micros(allowed.soft_usd) if money.soft < 1 else -1,
+        )  # fmt: skip
 
-    def _sentence(self, refusal: Refusal, limits: TicketLimits) -> str:
+    def _sentence(self, refusal: Refusal, allowed: Allowance, wanted: Reservation) -> str:
+        """What stopped the call, for people: what was spent, what is wanted, and what would help."""
+        limits, money = allowed.limits, self._money
+        spent = self._book.ticket(wanted.ticket)
+        used = f"${spent.usd:.2f} are spent" + (f", ${spent.reserved / MICRO:.2f} set aside" if spent.reserved else "")
+        wants = f"{used}, the next call may cost ${wanted.micros / MICRO:.2f}"
         return {
-            Refusal.BUDGET: f"The call could pass the ticket's limit of ${limits.usd:g}.",
+            Refusal.SOFT: f"The ticket asks before it spends more: {used} of its ${limits.usd:g}.",
+            Refusal.BUDGET: f"The call could pass the ticket's limit of ${limits.usd:g}: {wants}.",
             Refusal.CALLS: f"The ticket has used its {limits.model_calls} model calls.",
             Refusal.TOKENS: f"The call could pass the ticket's limit of {limits.tokens} tokens.",
-            Refusal.DAY: f"The call could pass this home's limit of ${self._day_usd:g} a day.",
+            Refusal.TENANT: f"The call could pass the limit of ${money.tenant(wanted.tenant):g} a day of tenant "
+            f"{wanted.tenant}: it goes on tomorrow (UTC), or with a higher limit.",
+            Refusal.DAY: f"The call could pass this home's limit of ${money.day_usd:g} a day: "
+            "it goes on tomorrow (UTC), or with a higher budget.day_usd.",
+            Refusal.FLEET: f"The call could pass the fleet's limit of ${money.fleet:g} a month: "
+            "it goes on next month (UTC), or with a higher budget.fleet_usd.",
         }[refusal]
+
+
+def _micros(usd: float) -> int:
+    return round(usd * MICRO)
 
 
 def _plain(spent: Spent) -> dict[str, Any]:
@@ -155,7 +210,3 @@ def _plain(spent: Spent) -> dict[str, Any]:
         "model_calls": spent.calls,
         "unknown": bool(spent.unknown),
     }
-
-
-def _day(now: float) -> str:
-    return datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%d")

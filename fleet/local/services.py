@@ -105,21 +105,21 @@ def gateway(wiring: Wiring) -> None:
     for secret in keys.secrets(home):
         register_secret(secret)
     client = wiring.client(Role.GATEWAY)
+    # The supervisor notices a silent model first, and says something to the agent; this is only the last resort.
+    patience = Patience(head=settings.supervision.model_silence * 1.5 + 30.0)
     books = Books(
         SpendBook(client),
         wiring.ledger(Role.GATEWAY).view,
         price_table(wiring.layout.home),
         lambda: keys.upstreams(home),
         home.gateway_key(wiring.ids),
-        settings.budget.day_usd,
+        settings.money(),
         wiring.clock,
         wiring.ids,
         wiring.ledger(Role.GATEWAY).incarnation,
+        patience.longest,
     )
-    # The supervisor notices a silent model first, and says something to the agent; this is only the last resort.
-    serve_gateway(
-        books, wiring.layout.runtime / GATEWAY_SOCKET, Patience(head=settings.supervision.model_silence * 1.5 + 30.0)
-    )
+    serve_gateway(books, wiring.layout.runtime / GATEWAY_SOCKET, patience)
 
 
 def rehearsal(wiring: Wiring) -> None:

@@ -9,6 +9,7 @@ from fleet.core.forge import pull_request_marker
 from fleet.core.states import State
 from fleet.core.story import AttemptStory
 from fleet.core.view import TicketView
+from fleet.publisher.asking import ask_lines
 from fleet.publisher.attempts import attempt_lines
 from fleet.publisher.evidence import Evidence, GateEvidence
 from fleet.publisher.markdown import cap, cell, code
@@ -173,6 +174,7 @@ def status_comment(
     lines = [first_line, f"**Fleet:** {_STATES[view.state]} ({view.reason.value.replace('_', ' ')})", ""]
     if view.detail:
         lines += [code(view.detail, 400), ""]
+    lines += ask_lines(view)
     if view.pull_request is not None:
         lines += [f"Pull request #{view.pull_request.number}", ""]
     if view.gates:

@@ -228,7 +228,7 @@ def provider(place: Place) -> Iterator[Proxy]:
     """A provider of models that nobody is behind; the gateway has its address."""
     proxy = Proxy(to_socket(place.folder / "rehearsal.sock"))
     place.upstreams["anthropic"] = Upstream(proxy.url)
-    place.patience = Patience(head=0.5, piece=0.5)
+    place.patience = Patience(head=0.5)
     yield proxy
     proxy.close()
 

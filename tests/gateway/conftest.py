@@ -21,6 +21,7 @@ from fleet.adapters.redis_client import FleetRedis, connect
 from fleet.adapters.spend import SpendBook
 from fleet.core.spend import PriceTable, attempt_key
 from fleet.core.states import Reason, State
+from fleet.core.tenants import Money
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
 from fleet.gateway.app import Gateway, Patience
@@ -43,7 +44,12 @@ class Place:
     upstreams: dict[str, Upstream] = field(default_factory=dict)
     prices: PriceTable = field(default_factory=lambda: price_table(Path("/nonexistent")))
     day_usd: float = 20.0
+    tenant_usd: float | None = None
+    fleet_usd: float | None = None
+    soft: float = 1.0
+    longest: float = 3600.0
     patience: Patience = field(default_factory=Patience)
+    tenants: dict[str, float] = field(default_factory=dict)
     served: list[Callable[[], None]] = field(default_factory=list)
 
     def at_work(self, attempt: int = 1, **limits: object) -> TicketView:
@@ -58,8 +64,9 @@ class Place:
 
     def books(self) -> Books:
         return Books(
-            self.book, self.views.get, self.prices, lambda: self.upstreams, SECRET, self.day_usd, SystemClock(),
-            SystemIds(),
+            self.book, self.views.get, self.prices, lambda: self.upstreams, SECRET,
+            Money(self.day_usd, self.tenant_usd, self.fleet_usd, self.soft, self.tenants), SystemClock(), SystemIds(),
+            longest=self.longest,
         )  # fmt: skip
 
     def serve(self) -> httpx2.Client:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from fleet.core.errors import FleetError
+from tests.gateway import test_budgets as budgets
 from tests.gateway import test_gateway as calls
 from tests.gateway.conftest import Place
 from tests.support.mutants import Mutant
+
+
+def without_place(check: Callable[[], None]) -> Callable[[Place], None]:
+    return lambda _: check()
+
 
 MUTANTS = {
     "budget of the ticket": Mutant(
@@ -44,6 +52,51 @@ MUTANTS = {
         "",
         calls.test_a_model_that_always_asks_for_more_is_stopped,
         ({}, 0.05, "day"),
+    ),
+    "a tenant's share": Mutant("lua:spend_reserve", "return 'tenant'", "", budgets.two_of_one_tenant),
+    "the home's day": Mutant("lua:spend_reserve", "return 'day'", "", budgets.two_of_one_tenant),
+    "the fleet's month": Mutant("lua:spend_reserve", "return 'fleet'", "", budgets.two_of_one_tenant),
+    "every level counts before the call": Mutant(
+        "lua:spend_reserve", "redis.call('HINCRBY', KEYS[level], 'reserved', micros)", "", budgets.two_of_one_tenant
+    ),
+    "one tenant's sum is not another's": Mutant(
+        "fleet.adapters.spend:SpendBook._keys",
+        'keys.of(_ENTITY, "tenant", reservation.tenant, reservation.day)',
+        'keys.of(_ENTITY, "tenant", "all", reservation.day)',
+        budgets.test_a_greedy_tenant_spends_its_own_share_only,
+    ),
+    "a share is no wider than the day": Mutant(
+        "fleet.core.tenants:Money.tenant",
+        "min(self.tenants.get(name, common), common, self.day_usd)",
+        "self.tenants.get(name, common)",
+        without_place(budgets.test_a_share_is_never_wider_than_what_it_is_a_part_of),
+    ),
+    "asks before the rest": Mutant(
+        "lua:spend_reserve", "soft >= 0 and", "false and", budgets.test_a_ticket_asks_before_it_spends_the_rest
+    ),
+    "asks again in what was allowed last": Mutant(
+        "fleet.core.allowance:allowance",
+        "min(last, usd)",
+        "usd",
+        budgets.test_a_ticket_asks_before_it_spends_the_rest,
+    ),
+    "never closed too early": Mutant(
+        "lua:spend_close",
+        "'-inf', now, 'LIMIT'",
+        "'-inf', '+inf', 'LIMIT'",
+        budgets.test_what_a_killed_gateway_set_aside_is_closed_when_it_must_be_over_and_never_earlier,
+    ),
+    "what nobody can tell counts as spent": Mutant(
+        "lua:spend_close", "redis.call('HINCRBY', level, 'micros', micros)", "", budgets.two_of_one_tenant
+    ),
+    "closed once": Mutant(
+        "lua:spend_close",
+        "redis.call('HDEL', KEYS[1], id)",
+        "",
+        budgets.test_what_a_killed_gateway_set_aside_is_closed_when_it_must_be_over_and_never_earlier,
+    ),
+    "closed by the next call": Mutant(
+        "fleet.gateway.books:Books._reserve", "self._close()", "pass", budgets.test_the_gateway_closes_them_by_itself
     ),
     "what was seen to arrive": Mutant(
         "fleet.gateway.wire:StreamReader.settled",

@@ -16,7 +16,7 @@ from typing import Any
 
 from fleet.core import gateconfig
 from fleet.core.errors import UsageError
-from fleet.core.settings import Layer, Settings, apply
+from fleet.core.settings import Layer, Settings, apply, groups
 from fleet.core.spend import read_prices
 from fleet.rehearsal import script
 
@@ -151,15 +151,15 @@ def settings() -> list[tuple[str, str, str]]:
     """(``group.key``, variable, default as TOML) of every setting."""
     plain = Settings()
     return [
-        (f"{group.name}.{key.name}", f"FLEET_{group.name}_{key.name}".upper(), _toml(getattr(values, key.name)))
-        for group in fields(Settings)
-        for values in (getattr(plain, group.name),)
+        (f"{group}.{key.name}", f"FLEET_{group}_{key.name}".upper(), _toml(getattr(values, key.name)))
+        for group in groups()
+        for values in (getattr(plain, group),)
         for key in fields(values)
     ]
 
 
 def _toml(value: Any) -> str:
-    return json.dumps(list(value) if isinstance(value, tuple) else value)
+    return "none" if value is None else json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
 def rows(text: str) -> list[list[str]]:

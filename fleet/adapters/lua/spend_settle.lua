@@ -1,7 +1,9 @@
 -- Replaces a reservation by what the call really used. Settling twice changes nothing.
--- KEYS[1] = the ticket's hash, KEYS[2] = the day's hash, KEYS[3] = hash of open reservations
+-- KEYS = the hashes of the ticket, of the tenant's day, of the home's day, of the fleet's month;
+--        hash of open reservations, and when each must be over
 -- ARGV = id, attempt, reserved micros, held tokens, micros, input, output, cached, "1" when the price is unknown
-if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then return 0 end
+redis.call('ZREM', KEYS[6], ARGV[1])
+if redis.call('HDEL', KEYS[5], ARGV[1]) == 0 then return 0 end
 local reserved, used = tonumber(ARGV[3]), tonumber(ARGV[6]) + tonumber(ARGV[7]) + tonumber(ARGV[8])
 for _, prefix in ipairs({'', ARGV[2] .. ':'}) do
   redis.call('HINCRBY', KEYS[1], prefix .. 'reserved', -reserved)
@@ -13,6 +15,8 @@ for _, prefix in ipairs({'', ARGV[2] .. ':'}) do
 end
 redis.call('HINCRBY', KEYS[1], 'held', -tonumber(ARGV[4]))
 redis.call('HINCRBY', KEYS[1], 'tokens', used)
-redis.call('HINCRBY', KEYS[2], 'reserved', -reserved)
-redis.call('HINCRBY', KEYS[2], 'micros', ARGV[5])
+for level = 2, 4 do
+  redis.call('HINCRBY', KEYS[level], 'reserved', -reserved)
+  redis.call('HINCRBY', KEYS[level], 'micros', ARGV[5])
+end
 return 1
