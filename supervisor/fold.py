@@ -288,7 +288,8 @@ _UNCOUNTED = frozenset(
 _TOLD_AGAIN = frozenset({Reason.LOST, Reason.TRANSIENT, Reason.HANDED_BACK})
 _WAITS = (Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT)
 _FORGIVEN = frozenset(
-    {reason.value for reason in _WAITS} | {repeated(s, Reason.TRANSIENT) for s in (State.GATING, State.PUBLISHING)}
+    {reason.value for reason in _WAITS}
+    | {repeated(s, r) for s in (State.GATING, State.PUBLISHING) for r in (Reason.TRANSIENT, Reason.HANDED_BACK)}
 )
 _COUNTED = frozenset(
     {
