@@ -55,7 +55,7 @@ class Client:
         self.wiring = Wiring(home, self.settings)
 
     # --- the process tree ------------------------------------------------------------------------------------------
-    def attach(self) -> HostState:
+    def attach(self, starting: bool = True) -> HostState:
         """Starts the host unless it runs; returns when the forge and the store answer.
 
         Raises UsageError when another version runs, or when the host says why it cannot start.
@@ -63,7 +63,8 @@ class Client:
         self.home.make()
         keys.keep(self.home)
         self._be_present()
-        self.home.note_stopped(False)
+        if starting:
+            self.home.note_stopped(False)
         if not self.home.host_runs():
             self._say("starting the fleet")
             self._start()
@@ -81,7 +82,7 @@ class Client:
         """For commands that only look: does not start anything."""
         if not self.home.host_runs():
             return None
-        return self.attach()
+        return self.attach(starting=False)
 
     def ensure_running(self) -> None:
         """For long waits: a host that was killed is started again; the ledger has everything.
