@@ -60,7 +60,7 @@ class AgentTasks:
         return "over"
 
     def reattach(self) -> tuple[LiveAttempt, ...]:
-        """The attempts that outlived an earlier worker of this host; ``wait`` makes them visible again."""
+        """The attempts that outlived an earlier worker of this host; waking each makes it a running task again."""
         return self._launcher.live()
 
     def _wanted(self, ticket_id: str, attempt: int) -> bool:

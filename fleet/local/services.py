@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 
 # The wiring imports these when they are needed; here they come before the forks, which then share their memory.
@@ -27,7 +28,8 @@ from fleet.adapters.shard_store import ShardStore
 from fleet.adapters.spend import SpendBook
 from fleet.adapters.telemetry import configure_logging, log, register_secret
 from fleet.adapters.web import loopback, serve_beside
-from fleet.core.errors import UsageError
+from fleet.core.effects import WAKES, Effect, EffectKind
+from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.spend import attempt_key
 from fleet.core.ticket import Ticket, TicketLimits
 from fleet.forge.server import serve as serve_forge
@@ -212,7 +214,13 @@ def agents(wiring: Wiring) -> None:
         Role.AGENTS, {"agents.attempt": telemetry.told(wiring.ledger(Role.AGENTS), "attempt", attempt)}, revoked
     )
     for live in tasks.reattach():
-        threading.Thread(target=tasks.wait, args=(live,), daemon=True).start()
+        # Attempts outlive their worker; a wake-up of its own makes each a running task again, for Flower and the log.
+        with suppress(TemporaryError):
+            ids, start = (
+                (live.ticket, str(live.attempt), "0"),
+                Effect(EffectKind.START_ATTEMPT, live.ticket, live.attempt),
+            )
+            celery.wake(*WAKES[EffectKind.START_ATTEMPT], ids, start.id)
     celery.worker("agents", wiring.settings.workers.agents, name="agents")
 
 

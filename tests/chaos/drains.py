@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.rounds import WORK, End, look
 from tests.e2e.kit import Fleet, born, children, repository
+from tests.realdata.projects import git
 from tests.support.wait import eventually
 
+# It lasts long enough for a guard to be met alive.
+WORK = "command:sh -c 'sleep 1; ruff check --fix --exit-zero --select F401 .'"
 SERVICES = ("host", "supervisor", "attempts", "agents", "gates", "publisher", "intake", "forge")
 # ``down`` is the command; whoever followed the ticket then asks for the fleet again.
 TARGETS = (*SERVICES, "guard", "down")
@@ -29,16 +30,24 @@ GRACE = 30.0
 
 @dataclass(frozen=True)
 class Drained:
-    """How one round ended. ``moves`` are the reasons of the ticket's changes of state, ``starts`` its claims."""
+    """How one round ended. ``moves`` are the reasons of the ticket's changes of state, ``starts`` its claims.
 
-    end: End
+    ``tree``: of the pull request's head; ``heads``: as told, of PR, branch and local ref. ``gone``: in time.
+    """
+
+    target: str
+    signals: int
+    state: str
+    tree: str
+    pulls: int
+    heads: frozenset[str]
     moves: tuple[str, ...]
     starts: tuple[int, ...]
     gone: bool
 
     @property
-    def signals(self) -> int:
-        return self.end.killed
+    def lost(self) -> bool:
+        return self.state != "in_review" or self.pulls == 0
 
     @property
     def failures(self) -> int:
@@ -51,7 +60,8 @@ class Drained:
     @property
     def doubled(self) -> bool:
         """Two pull requests, commits that differ, or one attempt that began twice."""
-        return self.end.doubled or len(set(self.starts)) != len(self.starts)
+        twice = self.pulls > 1 or len(set(self.starts)) != len(self.starts)
+        return twice or (not self.lost and len(self.heads) != 1)
 
 
 @dataclass
@@ -80,8 +90,21 @@ class Drains:
         moves = tuple(row["data"]["reason"] for row in events if row["kind"] == "StateChanged")
         starts = tuple(row["attempt"] for row in events if row["kind"] == "AttemptStarted")
         gone = eventually(lambda: not any(born(pid) == moment for pid, moment in self._told.items()), GRACE, 0.1)
-        end = look(self.fleet, repo, f"{target} after {after}", len(self._told), result, "")
-        return Drained(end, moves, starts, gone)
+        pulls, heads, tree = self._left(repo, result)
+        state = result.get("state", "no result")
+        return Drained(target, len(self._told), state, tree, pulls, heads, moves, starts, gone)
+
+    def _left(self, repo: Path, result: dict[str, Any]) -> tuple[int, frozenset[str], str]:
+        """Pull requests, the commits they and the branch are at, and the tree of what the ticket says."""
+        name, told = f"local/{repo.name}", result.get("pull_request")
+        pulls = self.fleet.pulls(name)
+        if not told or not pulls:
+            return len(pulls), frozenset(), ""
+        bare = self.fleet.bare(name)
+        branch = git(bare, "rev-parse", f"refs/heads/{pulls[0]['head']['ref']}").strip()
+        heads = {told["head_sha"], pulls[0]["head"]["sha"], branch}
+        heads |= {git(repo, "rev-parse", told["local_ref"]).strip()} if told["local_ref"] else set()
+        return len(pulls), frozenset(heads), git(bare, "rev-parse", f"{told['head_sha']}^{{tree}}").strip()
 
     def _follow(self, words: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         """Every event once, to the ticket's end, also when the fleet is stopped under the command that follows it."""
@@ -125,13 +148,12 @@ class Drains:
 def table(rounds: Iterable[Drained]) -> str:
     rows = list(rounds)
     lines = [f"{'told to stop':<12}{'rounds':>8}{'signals':>9}{'in review':>11}{'handed back':>13}{'failures':>10}"]
-    names = Counter(one.end.what.split()[0] for one in rows)
-    for name in sorted(names):
-        mine = [one for one in rows if one.end.what.split()[0] == name]
-        sums = [sum(one.signals for one in mine), sum(not one.end.lost for one in mine)]
+    for name in sorted({one.target for one in rows}):
+        mine = [one for one in rows if one.target == name]
+        sums = [sum(one.signals for one in mine), sum(not one.lost for one in mine)]
         sums += [sum(one.handed_back for one in mine), sum(one.failures for one in mine)]
         lines.append(f"{name:<12}{len(mine):>8}{sums[0]:>9}{sums[1]:>11}{sums[2]:>13}{sums[3]:>10}")
-    lost, doubled = sum(one.end.lost for one in rows), sum(one.doubled for one in rows)
+    lost, doubled = sum(one.lost for one in rows), sum(one.doubled for one in rows)
     signals, late = sum(one.signals for one in rows), sum(not one.gone for one in rows)
     lines.append(f"rounds {len(rows)}, signals {signals}, lost {lost}, doubled {doubled}, beyond the grace {late}")
     return "\n".join(lines)

@@ -31,18 +31,14 @@ def drains(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drains]:
 @pytest.fixture(scope="module")
 def calm(drains: Drains) -> Drained:
     found = drains.round("", 0)
-    assert (found.end.state, found.signals, found.starts, found.failures) == ("in_review", 0, (1,), 0), found
+    assert (found.state, found.signals, found.starts, found.failures) == ("in_review", 0, (1,), 0), found
     return found
 
 
 def judge(rounds: list[Drained], calm: Drained) -> None:
     """Something was told to stop, went within its grace, and it cost nothing but time."""
     assert sum(one.signals for one in rounds), "a loop that signalled nothing shows nothing"
-    wrong = [
-        one
-        for one in rounds
-        if one.end.lost or one.doubled or one.failures or not one.gone or one.end.tree != calm.end.tree
-    ]
+    wrong = [one for one in rounds if one.lost or one.doubled or one.failures or not one.gone or one.tree != calm.tree]
     assert not wrong, wrong
 
 
@@ -75,13 +71,13 @@ def test_told_to_stop_at_any_moment(
 
 @pytest.mark.slow
 def test_the_judge_notices_what_went_wrong(calm: Drained) -> None:
-    good = replace(calm, end=replace(calm.end, killed=1))
+    good = replace(calm, signals=1)
     judge([good], calm)
     for wrong in (
         calm,
-        replace(good, end=replace(good.end, state="escalated")),
-        replace(good, end=replace(good.end, pulls=2)),
-        replace(good, end=replace(good.end, tree="f" * 40)),
+        replace(good, state="escalated"),
+        replace(good, pulls=2),
+        replace(good, tree="f" * 40),
         replace(good, starts=(1, 1)),
         replace(good, moves=(*good.moves, "lost")),
         replace(good, gone=False),

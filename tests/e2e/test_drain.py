@@ -45,7 +45,7 @@ def rest(running: subprocess.Popen[str], rows: list[dict[str, Any]]) -> int:
 
 
 def shown(fleet: Fleet, ticket: str) -> dict[str, Any]:
-    return json.loads(fleet("show", "--json", ticket).out.splitlines()[-1])
+    return fleet("show", "--json", ticket).result
 
 
 @pytest.mark.slow
