@@ -156,6 +156,7 @@ class Host:
 
         Services drain by themselves, and live attempts hand back: the services go first, so that nothing new begins.
         """
+        note("draining")
         for one in self._services:
             self._signal(one, signal.SIGTERM)
         deadline = self._clock.monotonic() + GRACE

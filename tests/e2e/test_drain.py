@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.kit import Fleet, fleet_home, repository
+from tests.e2e.kit import Fleet, born, fleet_home, repository
 from tests.support.wait import eventually
 
 WORK = "command:sh -c 'sed -i s/x/x/ small/core.py; sleep 6; ruff check --fix --exit-zero --select F401 .'"
@@ -85,3 +85,21 @@ def test_a_run_outlives_the_host_that_it_started(fleet: Fleet, tmp_path: Path) -
     moves = [row["data"]["reason"] for row in rows if row.get("kind") == "StateChanged"]
     assert moves.count("handed_back") == 1
     assert fleet.services()["host"] != host
+
+
+@pytest.mark.slow
+def test_a_second_signal_to_the_host_kills(fleet: Fleet, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    repo = repository(tmp_path / "twice")
+    running, rows = begin(fleet, repo)
+    running.kill()
+    running.communicate()
+    host, family = fleet.services()["host"], fleet.family()
+    os.kill(host, signal.SIGTERM)
+    log = fleet.layout.logs / "host.log"
+    assert eventually(lambda: "draining" in log.read_text(), 5)
+    os.kill(host, signal.SIGTERM)
+    assert eventually(lambda: "everything is killed" in log.read_text(), 5)
+    assert eventually(lambda: not any(born(pid) == moment for pid, moment in family.items()), 20)
+    assert fleet("up").code == 0
+    assert eventually(lambda: shown(fleet, rows[0]["ticket"])["state"] == "in_review", 90, every=0.5)

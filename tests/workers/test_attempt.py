@@ -220,20 +220,6 @@ def test_the_launcher_kills_the_whole_tree_and_the_attempt_is_given_back(attempt
     assert failure(attempts).failure is FailureClass.HANDED_BACK
 
 
-@pytest.mark.invariant("I18")
-def test_what_an_attempt_had_done_is_kept_when_its_host_goes(attempts: Attempts) -> None:
-    attempts.serve()
-    one = attempts.order("command:sh -c 'sed -i s/x/y/ a.py; sleep 3456'")
-    live = attempts.launcher.start(one.id, 1)
-    assert eventually(lambda: sleepers() != [], 20)
-    os.kill(live.pid, signal.SIGTERM)
-    assert attempts.launcher.wait(live, 15)
-    assert failure(attempts).failure is FailureClass.HANDED_BACK
-    assert attempts.artifacts.get(f"tickets/{one.id}/1/partial.json") is not None
-    assert attempts.artifacts.get(f"tickets/{one.id}/1/change.json") is None
-    assert sleepers() == [] and attempts.launcher.live() == ()
-
-
 @pytest.mark.parametrize(
     ("kind", "ends"), [(CommandKind.CANCEL, None), (CommandKind.CHECKPOINT, FailureClass.HANDED_BACK)]
 )
