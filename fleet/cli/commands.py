@@ -2,6 +2,7 @@
 
 import fleet.cli.approve
 import fleet.cli.bench
+import fleet.cli.chaos
 import fleet.cli.demo
 import fleet.cli.home_commands
 import fleet.cli.init

@@ -55,10 +55,13 @@ def _verb_log(path: Path | None) -> VerbLog | None:
     return append
 
 
-def serve(root: Path, port: int, url_file: Path | None, verb_log: Path | None = None) -> None:
-    """Serves until SIGTERM or SIGINT. ``url_file`` gets the base URL once the forge can be reached."""
+def serve(root: Path, port: int, url_file: Path | None, verb_log: Path | None = None, base_url: str = "") -> None:
+    """Serves until SIGTERM or SIGINT. ``url_file`` gets the base URL once the forge can be reached.
+
+    ``base_url``: what every link carries; its own address unless something stands before it.
+    """
     listener = bind(port)
-    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    base_url = base_url or f"http://127.0.0.1:{listener.getsockname()[1]}"
     store = ForgeStore(root, SystemClock(), SystemIds())
     app = create_app(ForgeSettings(store, base_url, verb_log=_verb_log(verb_log)))
     config = uvicorn.Config(

@@ -29,7 +29,8 @@ def run_host(home: Home) -> None:
     settings = home.settings()
     wiring = Wiring(home, settings)
     address = wiring.open_store()
-    wiring.forge_url = f"http://127.0.0.1:{ports.choose(home, settings.home.forge_port)}"
+    wiring.forge_port = ports.choose(home, settings.home.forge_port)
+    wiring.forge_url = ports.url(home, wiring.forge_port)
     (home.layout.runtime / "forge.url").unlink(missing_ok=True)
     wiring.tokens()
     settle_memory()
@@ -112,7 +113,8 @@ def run_service(home: Home, name: str) -> None:
     if name == telemetry.NAME and not telemetry.wanted(wiring):
         raise UsageError("No telemetry is asked for.", "Set telemetry.metrics_port or telemetry.otlp_endpoint.")
     address = wiring.open_store()
-    wiring.forge_url = f"http://127.0.0.1:{ports.shared(home, settings.home.forge_port)}"
+    wiring.forge_port = ports.shared(home, settings.home.forge_port)
+    wiring.forge_url = ports.url(home, wiring.forge_port)
     wiring.tokens()
     started = wiring.clock.now()
     home.write_host_state(HostState(0, version(), wiring.forge_url, asdict(settings), str(address), started, True))

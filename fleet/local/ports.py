@@ -10,6 +10,8 @@ from contextlib import suppress
 from fleet.core.errors import UsageError
 from fleet.local.home import Home, write_private
 
+PROXY = "FLEET_FORGE_PROXY_PORT"  # for `fleet chaos`
+
 
 def choose(home: Home, wanted: int) -> int:
     """The wanted port, else the remembered one, else any free one. Raises UsageError when ``wanted`` is taken."""
@@ -38,6 +40,11 @@ def shared(home: Home, wanted: int) -> int:
     path = home.layout.home / "port.json"
     with home.locked("port"):
         return int(json.loads(path.read_text())) if path.exists() and not wanted else choose(home, wanted)
+
+
+def url(home: Home, port: int) -> str:
+    """Where everybody but the forge itself finds it: at its port, or at that of a proxy that stands before it."""
+    return f"http://127.0.0.1:{home.env.get(PROXY) or port}"
 
 
 def _free(port: int) -> bool:

@@ -97,8 +97,8 @@ def _bind(run: Callable[[Wiring], None], wiring: Wiring) -> Service:
 
 def forge(wiring: Wiring) -> None:
     """The local forge on its loopback port."""
-    port = int(wiring.forge_url.rpartition(":")[2])
-    serve_forge(wiring.layout.forge, port, wiring.layout.runtime / "forge.url")
+    port = wiring.forge_port or int(wiring.forge_url.rpartition(":")[2])
+    serve_forge(wiring.layout.forge, port, wiring.layout.runtime / "forge.url", base_url=wiring.forge_url)
 
 
 def gateway(wiring: Wiring) -> None:

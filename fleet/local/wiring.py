@@ -59,6 +59,7 @@ class Wiring:
         self.home = home
         self.settings = settings
         self.forge_url = forge_url
+        self.forge_port = 0
         self.layout = home.layout
         self.clock = SystemClock()
         self.ids = SystemIds()

@@ -26,13 +26,14 @@ from fleet.core.events import (
 from fleet.core.ports import LiveAttempt
 from fleet.core.retry import FailureClass
 from fleet.core.view import TicketView
-from fleet.simulate.lines import Line, LineLedger, Weather
+from fleet.simulate.lines import Line, LineLedger, Weather, Zone
 from fleet.simulate.places import Places
-from fleet.simulate.processes import BEAT_S, Process, Steps
+from fleet.simulate.processes import BEAT_S, Process, Steps, kill_all
 from workers.outcome import failed, unwanted
 
 _CLAIM_WITHIN_S = 60.0
 _FLUSH_S = 600.0
+_GRACE_S = 3.0
 
 
 class Guard:
@@ -50,9 +51,15 @@ class Guard:
         self._sent = 0
         self._beat_at = 0.0
         self._stop = ""
+        self._flush_s = _FLUSH_S
         self._heard = ""
         self._awake = False
         self._tenant = ""
+
+    def terminate(self) -> None:
+        """SIGTERM: what was done is given back, and the last words get a short while."""
+        self._stop = self._stop or "handed back"
+        self._flush_s = _GRACE_S
 
     def steps(self) -> Steps[None]:
         view = yield from self._claim()
@@ -64,8 +71,8 @@ class Guard:
         self._say(AttemptStarted("host", 1, view.ticket.agent, "simulated"))
         yield from self._work(view)
         self._say(AttemptStopped(self._stop or "done", left=0))
-        until = self._time.monotonic() + _FLUSH_S
-        while self._sent < len(self._spool) and self._time.monotonic() < until:
+        begun = self._time.monotonic()
+        while self._sent < len(self._spool) and self._time.monotonic() < begun + self._flush_s:
             yield 1.0
             self._flush()
 
@@ -192,7 +199,9 @@ class Host:
         self._places = places
         self._name = name
         self._changed = changed
-        self._live: dict[tuple[str, int], Process] = {}
+        self.zone = Zone(name)
+        self.draining = False
+        self._live: dict[tuple[str, int], tuple[Process, Guard]] = {}
         self._started = 0
 
     def start(self, ticket: str, attempt: int) -> LiveAttempt:
@@ -200,10 +209,11 @@ class Host:
         if key not in self._live:
             self._started += 1
             owner = f"{self._name}:{self._started}"
-            line = Line(self._weather, f"attempt {attempt} of {ticket} on {self._name}")
+            line = Line(self._weather, f"attempt {attempt} of {ticket} on {self._name}", zone=self.zone)
             guard = Guard(self._places, LineLedger(line), ticket, attempt, owner)
             self._changed(1)
-            self._live[key] = Process(self._weather, line, guard.steps(), lambda: self._gone(key))
+            process = Process(self._weather, line, guard.steps(), lambda: self._gone(key))
+            self._live[key] = process, guard
         return LiveAttempt(ticket, attempt, 1)
 
     def _gone(self, key: tuple[str, int]) -> None:
@@ -221,13 +231,26 @@ class Host:
         return True
 
     def kill(self, attempt: LiveAttempt) -> bool:
-        process = self._live.get((attempt.ticket, attempt.attempt))
-        if process is not None:
-            process.kill()
+        found = self._live.get((attempt.ticket, attempt.attempt))
+        if found is not None:
+            found[0].kill()
         return True
 
     def fall(self) -> None:
         """The machine dies with everything on it."""
         self._weather.say(self._name, f"dies with {len(self._live)} attempts")
-        for process in list(self._live.values()):
+        for process, _ in list(self._live.values()):
             process.kill()
+
+    def drain(self, grace: float, away: float) -> None:
+        """SIGTERM to the machine: nothing new starts, each attempt is handed back or killed after ``grace`` seconds."""
+        time, there = self._weather.time, list(self._live.values())
+        self._weather.say(self._name, f"drains with {len(there)} attempts, and is back after {away:.0f} s")
+        self.draining = True
+        for _, guard in there:
+            guard.terminate()
+        time.after(grace, lambda: kill_all(process for process, _ in there))
+        time.after(max(away, grace), self._open)
+
+    def _open(self) -> None:
+        self.draining = False

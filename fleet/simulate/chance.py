@@ -28,7 +28,7 @@ class Chance:
 
     def __init__(self, seed: int) -> None:
         self._key = seed.to_bytes(16, "big")
-        self._asked: dict[str, int] = {}
+        self._asked: dict[str, list[int]] = {}
 
     def fixed(self, question: str) -> float:
         """A number in [0, 1), the same whenever it is asked."""
@@ -38,15 +38,13 @@ class Chance:
         """64 bits, the same whenever they are asked."""
         return int.from_bytes(blake2b(question.encode(), digest_size=8, key=self._key).digest(), "big")
 
-    def count(self, question: str) -> int:
-        """How often ``question`` was counted before."""
-        number = self._asked.get(question, 0)
-        self._asked[question] = number + 1
-        return number
-
     def roll(self, question: str) -> float:
         """A new number in [0, 1) each time."""
-        return self.fixed(f"{question} {self.count(question)}")
+        known = self._asked.get(question)
+        if known is None:
+            known = self._asked[question] = [self.number(question), 0]
+        known[1] += 1
+        return mixed(*known)
 
     def between(self, question: str, low: float, high: float) -> float:
         return low + (high - low) * self.roll(question)

@@ -123,6 +123,8 @@ class Checks:
             self._within_cap(book, ticket)
         if move.state is State.IN_REVIEW:
             self._in_review(book, ticket)
+        if move.reason is Reason.ATTEMPTS_USED_UP:
+            self._really_used_up(book, ticket)
         self.moved(ticket, move)
 
     def _back(self, book: Book, ticket: str, attempt: int) -> None:
@@ -136,6 +138,12 @@ class Checks:
         if book.attempts - book.uncounted > cap:
             text = f"attempt {book.attempts} starts, {book.uncounted} do not count, and {cap} are allowed"
             raise Broken("I8", ticket, text)
+
+    def _really_used_up(self, book: Book, ticket: str) -> None:
+        cap = self.accepted[ticket].limits.attempts
+        if book.attempts - book.uncounted < cap:
+            text = f"given up after {book.attempts} attempts, {book.uncounted} of which do not count, of {cap}"
+            raise Broken("I18", ticket, text)
 
     def _in_review(self, book: Book, ticket: str) -> None:
         view = book.shadow

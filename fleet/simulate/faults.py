@@ -17,18 +17,22 @@ Rates = Mapping[str, Mapping[str, float]]
 
 HEAVY: Rates = {
     # every step of an attempt, a gate run, a publication
-    "worker": {"kill": 0.004, "freeze": 0.006, "cut": 0.004},
+    "worker": {"kill": 0.004, "freeze": 0.006, "cut": 0.004, "jump": 0.0004},
     # every call of a supervisor to the store: before it, after it, with the answer lost, or cut off for a while
-    "store": {"kill": 0.0006, "kill_after": 0.0006, "freeze": 0.0006, "cut": 0.0003, "deaf": 0.0006},
+    "store": {"kill": 0.0006, "kill_after": 0.0006, "freeze": 0.0006, "cut": 0.0003, "deaf": 0.0006, "jump": 0.0002},
     # every call of anybody else to the store
-    "ledger": {"away": 0.004, "deaf": 0.004},
+    "ledger": {"away": 0.004, "deaf": 0.004, "jump": 0.0001},
     "wake": {"lose": 0.08, "double": 0.10, "delay": 0.10, "forge": 0.05},
     # every event of an attempt on its way
     "word": {"lose": 0.01, "double": 0.03, "delay": 0.02},
     "forge": {"refuse": 0.02, "deaf": 0.03},
     # once in fifty seconds
     "clock": {"jump": 0.10, "leap": 0.005},
-    "outage": {"store": 0.04, "host": 0.04, "broker": 0.04},
+    "outage": {"store": 0.04, "host": 0.04, "broker": 0.04, "forge": 0.04, "partition": 0.10},
+    # SIGTERM to a machine with attempts, or to the workers of a queue
+    "drain": {"machine": 0.10, "workers": 0.10},
+    # SIGTERM to one supervisor, which comes back later
+    "roll": {"supervisor": 0.10},
     # somebody pauses the whole fleet for a while
     "hold": {"all": 0.04},
     # once in fifty seconds, for each repository

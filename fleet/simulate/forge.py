@@ -39,11 +39,14 @@ class Forge:
         self.pulls: dict[int, Pull] = {}
         self._by_ticket: dict[str, list[Pull]] = {}
         self._bases: dict[str, int] = {}
+        self.away_until = 0.0
         self.pushed: Callable[[str, tuple[int, int], str], None] = lambda *_: None
         self.opened: Callable[[Pull], None] = lambda _: None
 
     def _struck(self, who: str) -> bool:
         """Whether the answer to this call is lost. Raises TemporaryError when it is refused."""
+        if self.away_until > self._weather.time.monotonic():
+            raise TemporaryError("The forge does not answer.")
         struck = self._weather.faults.strike("forge", who) if self._weather.faults.rates else ""
         if struck == "refuse":
             self._weather.say(who, "is refused by the forge")

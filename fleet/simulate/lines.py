@@ -27,6 +27,14 @@ class Killed(BaseException):
 
 
 @dataclass(slots=True)
+class Zone:
+    """Processes that a partition cuts off from the store together."""
+
+    name: str
+    cut_until: float = 0.0
+
+
+@dataclass(slots=True)
 class Weather:
     """What all lines share. ``away_until``: the store itself is down; ``frozen``: processes that stand still now."""
 
@@ -42,13 +50,19 @@ class Weather:
         if self.note is not None:
             self.note(who, text)
 
+    def jump(self, question: str, reach: float) -> None:
+        """The wall clock is moved, at most ``reach`` seconds this way or that; nothing else is."""
+        self.time.skew += self.chance.between(question, -reach, reach)
+        self.say("wall clock", f"is now {self.time.skew:+.0f} s off")
+
 
 class Line:
     """One process's connection. ``name`` is stable over runs of a seed."""
 
-    def __init__(self, weather: Weather, name: str, place: str = "ledger") -> None:
+    def __init__(self, weather: Weather, name: str, place: str = "ledger", zone: Zone | None = None) -> None:
         self.weather = weather
         self.name = name
+        self.zone = zone or Zone(name)
         self._place = place
         self._cut_until = 0.0
 
@@ -62,7 +76,7 @@ class Line:
         struck = weather.faults.strike(self._place, self.name) if weather.faults.rates else ""
         if struck and struck not in ("kill_after", "deaf"):
             self._before(struck)
-        if max(self._cut_until, weather.away_until) > weather.time.monotonic():
+        if max(self._cut_until, self.zone.cut_until, weather.away_until) > weather.time.monotonic():
             raise TemporaryError("The ledger does not answer.")
         done = act()
         if struck == "deaf":
@@ -89,6 +103,8 @@ class Line:
             weather.say(self.name, "goes on")
         if struck == "cut":
             self.cut(weather.chance.between(f"cut {self.name}", 2.0, 45.0))
+        if struck == "jump":
+            weather.jump(f"jump {self.name}", 120.0)
         if struck == "away":
             raise TemporaryError("The ledger does not answer.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.errors import FleetError, TemporaryError
@@ -10,9 +11,9 @@ from fleet.simulate.attempts import Host
 from fleet.simulate.chance import Jitter
 from fleet.simulate.checks import Broken
 from fleet.simulate.gates import Gates
-from fleet.simulate.lines import Killed, Line, LineLedger, LineShards, Weather
+from fleet.simulate.lines import Killed, Line, LineLedger, LineShards, Weather, Zone
 from fleet.simulate.places import Places
-from fleet.simulate.processes import Process, Steps
+from fleet.simulate.processes import Process, Steps, kill_all
 from fleet.simulate.publishing import Publishing
 from fleet.simulate.record import Protections
 from supervisor.admission import Caps
@@ -20,7 +21,10 @@ from supervisor.policy import Policy
 from supervisor.service import Supervisor
 from workers.tasks import AgentTasks
 
-BUSY_S, IDLE_S = (0.3, 2.2), (4.0, 6.0)
+# Both shorter than a lease, as in the fleet.
+BUSY_S, IDLE_S = (0.3, 2.2), (2.8, 3.6)
+_REDELIVERED_S = 5.0
+_ROLES = {EffectKind.RUN_GATES: "gates"}  # everything else that is not an attempt is the publisher's
 
 
 class Owner:
@@ -31,7 +35,9 @@ class Owner:
     ) -> None:
         self._weather = weather
         self._broker = broker
-        self._name = name
+        self.name = name
+        self.zone = Zone(name)
+        self._stopping = False
         self._policy = policy
         self._caps = caps
         self._idle = idle
@@ -40,18 +46,33 @@ class Owner:
 
     def start(self) -> None:
         self._lives += 1
-        line = Line(self._weather, self._name, "store")
-        store = LineShards(line, f"{self._name}.{self._lives}")
-        dice = Jitter(self._weather.chance, self._name)
+        self._stopping = False
+        line = Line(self._weather, self.name, "store", self.zone)
+        store = LineShards(line, f"{self.name}.{self._lives}")
+        dice = Jitter(self._weather.chance, self.name)
         self._supervisor = Supervisor(store, self._broker, self._weather.time, dice, self._policy, self._caps)
         self._weather.time.after(0.1, self._turn)
 
+    def drain(self) -> None:
+        """SIGTERM: it ends after the pass it is at."""
+        self._stopping = True
+
+    def _leave(self) -> None:
+        """Gives its leases back, unless it is killed on the way; another life begins later and joins the others."""
+        self._weather.say(self.name, "drains")
+        with suppress(Killed):
+            self._supervisor.leave()
+        self._weather.time.after(self._weather.chance.between(f"drained {self.name}", 0.5, 60.0), self.start)
+
     def _turn(self) -> None:
         weather = self._weather
+        if self._stopping:
+            self._leave()
+            return
         try:
             pause = self._supervisor.once(0)
         except Killed:
-            seconds = weather.chance.between(f"restart of {self._name}", 0.5, 20.0)
+            seconds = weather.chance.between(f"restart of {self.name}", 0.5, 20.0)
             weather.time.after(seconds, self.start)
             return
         except Broken:
@@ -61,7 +82,7 @@ class Owner:
             what = error.message if isinstance(error, FleetError) else repr(error)
             raise Broken("I6", "", f"the supervisor ended in {type(error).__name__}: {what}") from error
         low, high = IDLE_S if self._idle() else BUSY_S
-        weather.time.after(pause or weather.chance.between(f"pace of {self._name}", low, high), self._turn)
+        weather.time.after(pause or weather.chance.between(f"pace of {self.name}", low, high), self._turn)
 
 
 class Broker:
@@ -78,6 +99,22 @@ class Broker:
         self.live = 0
         self.down_until = 0.0
         self.hosts = [Host(weather, places, f"host{number}", self._changed) for number in (1, 2)]
+        self.queues = ("gates", "publisher")
+        self._zones = {name: Zone(name) for name in self.queues}
+        self._at_work: dict[str, set[Process]] = {name: set() for name in self.queues}
+        self._closed_until = dict.fromkeys(self.queues, 0.0)
+
+    @property
+    def zones(self) -> tuple[Zone, ...]:
+        return (*(host.zone for host in self.hosts), *self._zones.values())
+
+    def drain(self, queue: str, grace: float, away: float) -> None:
+        """The workers of ``queue`` take nothing new for ``away`` seconds; who outlasts the grace is killed."""
+        weather = self._weather
+        weather.say(queue, f"workers drain, and are back after {away:.0f} s")
+        self._closed_until[queue] = weather.time.monotonic() + away
+        there = tuple(self._at_work[queue])
+        weather.time.after(grace, lambda: kill_all(there))
 
     def _changed(self, by: int) -> None:
         self.live += by
@@ -100,12 +137,17 @@ class Broker:
             weather.time.after(0.5, lambda: self._deliver(forged, about))
 
     def _deliver(self, effect: Effect, about: str) -> None:
-        self._runs += 1
-        weather, owner = self._weather, f"worker {self._runs}"
+        weather = self._weather
+        role = _ROLES.get(effect.kind, "publisher")
         if effect.kind is EffectKind.START_ATTEMPT:
             self._attempt(effect, about)
             return
-        ledger = LineLedger(Line(weather, about))
+        if self._closed_until[role] > weather.time.monotonic():
+            weather.time.after(_REDELIVERED_S, lambda: self._deliver(effect, about))
+            return
+        self._runs += 1
+        owner = f"worker {self._runs}"
+        ledger = LineLedger(Line(weather, about, zone=self._zones[role]))
         ids = (effect.ticket, effect.attempt, effect.round)
         steps: Steps[None]
         if effect.kind is EffectKind.RUN_GATES:
@@ -118,10 +160,20 @@ class Broker:
                 EffectKind.WITHDRAW: publishing.withdraw,
             }[effect.kind](*ids)
         self.live += 1
-        Process(weather, ledger.line, steps, lambda: self._changed(-1))
+        at_work = self._at_work[role]
+        process = Process(weather, ledger.line, steps, lambda: self._ended(at_work, process))
+        at_work.add(process)
+
+    def _ended(self, at_work: set[Process], process: Process) -> None:
+        at_work.discard(process)
+        self.live -= 1
 
     def _attempt(self, effect: Effect, about: str) -> None:
-        host = self._weather.chance.pick(f"host for {about}", self.hosts)
+        hosts = [host for host in self.hosts if not host.draining]
+        if not hosts:
+            self._weather.time.after(_REDELIVERED_S, lambda: self._deliver(effect, about))
+            return
+        host = self._weather.chance.pick(f"host for {about}", hosts)
         tasks = AgentTasks(LineLedger(Line(self._weather, about)), host, self._weather.time, "agents")
         try:
             tasks.attempt(effect.ticket, effect.attempt, effect.round)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from fleet.core.effects import Effect
@@ -52,6 +52,8 @@ class Process:
             return
         if struck == "cut":
             line.cut(weather.chance.between(f"cut {line.name}", 2.0, 90.0))
+        if struck == "jump":
+            weather.jump(f"jump {line.name}", 120.0)
         self._step()
 
     def _step(self) -> None:
@@ -66,6 +68,12 @@ class Process:
             self._end()
         else:
             self._weather.time.after(seconds, self._go)
+
+
+def kill_all(processes: Iterable[Process]) -> None:
+    """Those that have not ended by themselves."""
+    for process in processes:
+        process.kill()
 
 
 class Work:

@@ -19,7 +19,7 @@ from fleet.core.ticket import all_shards, shard_of
 from fleet.core.view import Hold, TicketView
 
 READ_MOST = 500
-LEASE_S = 10.0
+LEASE_S = 4.0
 _REPEATABLE = frozenset({EffectKind.WITHDRAW, EffectKind.STATUS})
 
 
@@ -92,6 +92,7 @@ class Record:
         self.approved: dict[str, list[Approval]] = {}
         self.hold: Hold | None = None
         self.quarantined = 0
+        self.take_overs = 0
         self.stepped: Callable[[Batch], None] = lambda _: None
         self.begun: Callable[[Effect, str], None] = lambda *_: None
 
@@ -111,6 +112,7 @@ class Record:
         if shelf.owner and shelf.until > now:
             return 0, False
         shelf.owner, shelf.until = member, now + LEASE_S
+        self.take_overs += shelf.epoch > 0
         shelf.epoch += 1
         return shelf.epoch, True
 

@@ -30,6 +30,7 @@ class Totals:
     virtual: float = 0.0
     seconds: float = 0.0
     superfluous: int = 0
+    take_overs: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     reached: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -42,6 +43,7 @@ class Totals:
         self.events += outcome.events
         self.virtual += outcome.seconds
         self.superfluous += outcome.superfluous
+        self.take_overs += outcome.take_overs
         self.ends += outcome.ends
         self.reached += outcome.reached
         self.faults += outcome.faults
@@ -53,6 +55,15 @@ class Totals:
     @property
     def killed(self) -> int:
         return self.struck("kill", "kill_after", "host")
+
+    @property
+    def drained(self) -> int:
+        """Machines, queues of workers and supervisors that were sent SIGTERM."""
+        return self.struck("machine", "workers", "supervisor")
+
+    @property
+    def cut(self) -> int:
+        return self.struck("cut", "away", "store", "partition")
 
     @property
     def lost(self) -> int:
@@ -71,6 +82,9 @@ class Totals:
             "tickets": self.tickets,
             "struck": dict(sorted(self.faults.items())),
             "killed": self.killed,
+            "drained": self.drained,
+            "take_overs": self.take_overs,
+            "clock_jumps": self.struck("jump", "leap"),
             "duplicates": self.struck("double", "forge"),
             "lost": self.lost,
             "doubled": self.doubled,
@@ -92,8 +106,9 @@ class Totals:
         return "\n".join(
             (
                 f"rounds {self.worlds}, tickets {self.tickets}, steps checked {self.steps}, events {self.events}",
-                f"killed {self.killed}, frozen {self.struck('freeze')}, cut off {self.struck('cut', 'away', 'store')}, "
-                f"duplicates {self.struck('double', 'forge')}, answers lost {self.struck('deaf')}",
+                f"killed {self.killed}, frozen {self.struck('freeze')}, cut off {self.cut}, drained {self.drained}, "
+                f"duplicates {self.struck('double', 'forge')}, answers lost {self.struck('deaf')}, "
+                f"clock jumps {self.struck('jump', 'leap')}, shards taken over {self.take_overs}",
                 f"lost {self.lost}, doubled {self.doubled}, "
                 f"second pull requests of late publishers, all closed again: {self.superfluous}",
                 f"end states: {ends}",

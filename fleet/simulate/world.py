@@ -17,6 +17,7 @@ from fleet.simulate.owners import Broker, Owner
 from fleet.simulate.people import People
 from fleet.simulate.places import Places
 from fleet.simulate.record import Protections, Record
+from fleet.simulate.storms import Storms
 from fleet.simulate.timeline import Timeline
 from supervisor.admission import Caps
 from supervisor.policy import Policy
@@ -41,7 +42,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``broken``: the promise that did not hold. ``seconds`` are virtual. ``struck``: names of the faults, in order."""
+    """``broken``: the promise that did not hold. ``seconds`` are virtual. ``struck``: names of the faults, in order.
+
+    ``take_overs``: how often a shard or the admission desk went to another life of a supervisor.
+    """
 
     tickets: int
     broken: Broken | None
@@ -51,6 +55,7 @@ class Outcome:
     ends: Counter[str]
     reached: Counter[str]
     superfluous: int
+    take_overs: int
     faults: Counter[str]
     struck: tuple[str, ...]
 
@@ -74,6 +79,7 @@ def run(plan: Plan, note: Callable[[float, str, str], None] | None = None) -> Ou
         checks.ends,
         checks.reached,
         checks.superfluous,
+        world.record.take_overs,
         faults.counts,
         tuple(faults.struck),
     )
@@ -96,10 +102,10 @@ class World:
         self.broker = Broker(self.weather, places, plan.protections, self.checks.passed.add)
         self.last = self._bring(chance, plan.numbers)
         caps = Caps(400, 400, 100, 100_000)
-        for number in range(1 + int(chance.fixed("supervisors") * 2.5)):
-            Owner(self.weather, self.broker, f"supervisor {number + 1}", Policy(), caps, self._idle)
+        names = [f"supervisor {number + 1}" for number in range(1 + int(chance.fixed("supervisors") * 2.5))]
+        owners = [Owner(self.weather, self.broker, name, Policy(), caps, self._idle) for name in names]
         self.time.after(5.0, self.people.sweep)
-        self.time.after(50.0, self._strike)
+        Storms(self.weather, self.forge, self.people, self.broker, owners)
 
     def _bring(self, chance: Chance, numbers: Sequence[int]) -> float:
         last = 0.0
@@ -116,31 +122,6 @@ class World:
 
     def _idle(self) -> bool:
         return self.broker.live == 0
-
-    def _strike(self) -> None:
-        """Once in fifty seconds: clocks jump, the store or the broker goes away, a host dies, base moves."""
-        chance, faults = self.weather.chance, self.faults
-        self.time.after(50.0, self._strike)
-        for number in range(7):
-            if faults.strike("base", f"o/r{number}"):
-                self.forge.moves(f"o/r{number}")
-        struck = faults.strike("clock", "wall")
-        if struck:
-            reach = 3600.0 if struck == "leap" else 120.0
-            self.time.skew += chance.between("jump", -reach, reach)
-            self.weather.say("wall clock", f"is now {self.time.skew:+.0f} s off")
-        if faults.strike("hold", "all"):
-            self.people.hold(chance.between("hold", 3.0, 60.0))
-        struck = faults.strike("outage", "all")
-        seconds = chance.between("outage", 3.0, 60.0)
-        if struck == "store":
-            self.weather.say("store", f"is away for {seconds:.0f} s")
-            self.weather.away_until = self.time.monotonic() + seconds
-        elif struck == "broker":
-            self.weather.say("broker", f"is away for {seconds:.0f} s")
-            self.broker.down_until = self.time.monotonic() + seconds
-        elif struck == "host":
-            chance.pick("which host", self.broker.hosts).fall()
 
     def _doze(self) -> float:
         """Skips the time in which everybody only waits for a wall clock. Answers how many seconds."""

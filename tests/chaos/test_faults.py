@@ -17,6 +17,7 @@ from fleet.adapters.clock import SystemClock
 from fleet.adapters.forge_client import HubClient
 from fleet.adapters.redis_client import RedisAddress, connect
 from fleet.adapters.shard_store import ShardStore
+from fleet.chaos.proxy import Fault, Proxy, to_socket
 from fleet.core.effects import EffectKind
 from fleet.core.errors import TemporaryError
 from fleet.core.events import Envelope, EventData, GatesFailed, Heartbeat, PublishFailed, PublishProblem, Source
@@ -27,7 +28,6 @@ from fleet.gateway.books import Upstream
 from supervisor.admission import Caps
 from supervisor.policy import Policy
 from supervisor.service import Supervisor
-from tests.chaos.proxy import Fault, Proxy, to_socket
 from tests.gateway.conftest import Place, place, store
 from tests.supervisor.conftest import accounts, new_world, server, world
 from tests.supervisor.world import World

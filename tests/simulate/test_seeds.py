@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from fleet.adapters.pool import spread
 from fleet.cli.commands import app
+from fleet.simulate.faults import HEAVY
 from fleet.simulate.record import Protections
 from fleet.simulate.report import plans, simulate
 from fleet.simulate.world import Outcome, Plan, run
@@ -43,6 +44,21 @@ def test_a_seed_keeps_every_promise(level: str, seed: int, tickets: int) -> None
     assert set(outcome.ends) <= STATES
     struck = {name.split(".")[1] for name in outcome.faults}
     assert {"kill", "freeze"} <= struck, "a round that killed nobody shows nothing"
+
+
+@pytest.mark.invariant("I18")
+@pytest.mark.invariant("I19")
+def test_everything_that_can_go_wrong_does() -> None:
+    struck, taken = set[str](), 0
+    for seed in range(48):
+        outcome = world(seed, "heavy", 3)
+        assert outcome.broken is None, outcome.broken
+        struck |= set(outcome.faults)
+        taken += outcome.take_overs
+    assert {name.split(".")[0] for name in struck} == set(HEAVY)
+    assert {f"outage.{what}" for what in HEAVY["outage"]} <= struck
+    assert {"drain.machine", "drain.workers", "roll.supervisor", "worker.jump"} <= struck
+    assert taken > 16, "shards changed hands"
 
 
 def test_without_faults_every_ticket_ends_as_its_fate_says() -> None:

@@ -14,11 +14,11 @@ from fleet.adapters.embedded_redis import EmbeddedRedis
 from fleet.adapters.ledger import RedisAttemptChannel, RedisLedger
 from fleet.adapters.redis_client import connect
 from fleet.adapters.slots import remove_tree
+from fleet.chaos.proxy import Fault, Proxy, to_socket
 from fleet.core.events import AttemptStarted, ChangeReady, ToolStarted
 from fleet.core.states import State
 from fleet.core.ticket import Ticket
 from supervisor.policy import Policy
-from tests.chaos.proxy import Fault, Proxy, to_socket
 from tests.support.mutants import Mutant
 from tests.support.tickets import ticket
 from tests.support.wait import eventually

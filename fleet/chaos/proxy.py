@@ -8,8 +8,8 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -23,6 +23,7 @@ class Fault(Enum):
     STALL: taken, and never answered.
 
     CUT: the first bytes of each answer, then the end. STATUS: every HTTP request is answered with ``status``.
+    LATE: every HTTP request is carried out, and answered with ``status`` all the same.
     """
 
     NONE = "none"
@@ -31,6 +32,7 @@ class Fault(Enum):
     STALL = "stalled"
     CUT = "cut"
     STATUS = "status"
+    LATE = "late"
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Proxy:
     connections: int = 0
     requests: list[str] = field(default_factory=list)
     port: int = 0
+    inode: int = 0
 
     def __post_init__(self) -> None:
         self._open: set[socket.socket] = set()
@@ -81,6 +84,7 @@ class Proxy:
             self.socket_path.unlink(missing_ok=True)
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(str(self.socket_path))
+            self.inode = self.socket_path.stat().st_ino
         else:
             listener = socket.socket(socket.AF_INET)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,6 +116,10 @@ class Proxy:
     def _serve(self, line: socket.socket) -> None:
         with suppress(OSError):
             if self.fault is Fault.STATUS:
+                self._request(line)
+                self._answer(line)
+            elif self.fault is Fault.LATE:
+                self._carry_out(*self._request(line))
                 self._answer(line)
             elif self.fault is Fault.RESET:
                 self._note(line.recv(_CHUNK), False)
@@ -145,8 +153,8 @@ class Proxy:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def _answer(self, line: socket.socket) -> None:
-        """Reads a whole request, or the client would meet a reset instead of the answer."""
+    def _request(self, line: socket.socket) -> tuple[bytes, bytes]:
+        """(head, body), whole: a client that is answered before it has said all would meet a reset instead."""
         got = b""
         while b"\r\n\r\n" not in got and (piece := line.recv(_CHUNK)):
             got += piece
@@ -154,8 +162,25 @@ class Proxy:
         self._note(head, False)
         rows = [row.split(b":", 1) for row in head.lower().split(b"\r\n")[1:]]
         length = next((int(row[1]) for row in rows if row[0] == b"content-length"), 0)
-        while len(body) < length and (piece := line.recv(_CHUNK)):
+        chunked = any(row[0] == b"transfer-encoding" for row in rows)
+        while len(body) < length or (chunked and not body.endswith(b"0\r\n\r\n")):
+            piece = line.recv(_CHUNK)
+            if not piece:
+                break
             body += piece
+        return head, body
+
+    def _carry_out(self, head: bytes, body: bytes) -> None:
+        """Has the request done behind the proxy; its answer is read to the end and told to nobody."""
+        if not head:
+            return
+        kept = [row for row in head.split(b"\r\n") if not row.lower().startswith(b"connection:")]
+        with self.upstream() as there:
+            there.sendall(b"\r\n".join([*kept, b"Connection: close"]) + b"\r\n\r\n" + body)
+            while there.recv(_CHUNK):
+                pass
+
+    def _answer(self, line: socket.socket) -> None:
         text = b'{"message": "on purpose"}'
         more = "".join(f"{one}\r\n" for one in self.headers)
         said = f"HTTP/1.1 {self.status} Fault\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n"
@@ -202,3 +227,23 @@ def to_socket(path: Path) -> Callable[[], socket.socket]:
         return line
 
     return connect
+
+
+@contextmanager
+def before(path: Path) -> Iterator[tuple[Proxy, Path]]:
+    """A proxy in the place of the socket ``path``, and where the real one lies meanwhile.
+
+    Lines that were open before stay as they are. Whoever serves there may be killed and listen anew: then the proxy is
+    out of the way, and stays so.
+    """
+    real = path.with_name(f"{path.name}.real")
+    path.rename(real)
+    proxy = Proxy(to_socket(real), path)
+    try:
+        yield proxy, real
+    finally:
+        proxy.close()
+        if path.exists() and path.stat().st_ino == proxy.inode:
+            real.replace(path)
+        else:
+            real.unlink(missing_ok=True)
