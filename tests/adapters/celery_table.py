@@ -32,7 +32,7 @@ def main(settings: str) -> int:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(0.05)
-            if stopping() and seconds > 10:
+            if stopping() and given.get("says_so"):
                 note("told to stop")
                 time.sleep(seconds)
 

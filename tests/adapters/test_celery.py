@@ -122,7 +122,7 @@ def test_a_task_that_does_not_end_does_not_keep_the_worker(sender: FleetCelery, 
 
 @pytest.mark.invariant("I18")
 def test_a_second_sigterm_kills(sender: FleetCelery, start: Callable[..., Worker]) -> None:
-    worker = start(slow={"slow-1-abc": 100}, soft_timeout=60)
+    worker = start(slow={"slow-1-abc": 100}, soft_timeout=60, says_so=True)
     wake(sender, "slow-1-abc")
     assert worker.saw("begin slow-1-abc 1 0")
     worker.process.send_signal(signal.SIGTERM)
