@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.kit import Fleet, born, fleet_home, repository
+from tests.e2e.kit import FILES, UNUSED, Fleet, born, fleet_home, repository
 from tests.support.wait import eventually
 
 WORK = "command:sh -c 'sed -i s/x/x/ small/core.py; sleep 6; ruff check --fix --exit-zero --select F401 .'"
@@ -103,3 +103,29 @@ def test_a_second_signal_to_the_host_kills(fleet: Fleet, tmp_path: Path) -> None
     assert eventually(lambda: not any(born(pid) == moment for pid, moment in family.items()), 20)
     assert fleet("up").code == 0
     assert eventually(lambda: shown(fleet, rows[0]["ticket"])["state"] == "in_review", 90, every=0.5)
+
+
+SLOW_GATE = 'version = 1\n\n[gates.slow]\ncommand = ["sleep", "25"]\nkind = "lint"\n'
+
+
+@pytest.mark.long
+@pytest.mark.invariant("I18")
+def test_gates_that_outlast_the_grace_are_handed_back(fleet: Fleet, tmp_path: Path) -> None:
+    """The worker waits 15 s for them, hands them back, and goes; the next one runs them again, uncounted."""
+    tmp_path.chmod(0o755)
+    repo = repository(tmp_path / "gates", {**FILES, ".fleet.toml": SLOW_GATE})
+    words = ("run", "--json", "--repo", str(repo), "--title", "Remove unused imports", "--agent", UNUSED)
+    running, rows = fleet.start(*words), []
+    assert running.stdout is not None
+    pid = 0
+    for line in running.stdout:
+        rows.append(json.loads(line))
+        if rows[-1].get("kind") == "GatesStarted" and not pid:
+            pid = fleet.services()["gates"]
+            os.kill(pid, signal.SIGTERM)
+    assert running.wait(30) == 0
+    assert not born(pid)
+    assert (rows[-1]["state"], rows[-1]["attempts"]) == ("in_review", 1)
+    moves = [(row["data"]["state"], row["data"]["reason"]) for row in rows if row.get("kind") == "StateChanged"]
+    assert moves.count(("gating", "handed_back")) == 1 and "lost" not in dict(moves).values()
+    assert [row.get("kind") for row in rows].count("GatesStarted") == 2
