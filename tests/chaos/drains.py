@@ -22,8 +22,9 @@ SERVICES = ("host", "supervisor", "attempts", "agents", "gates", "publisher", "i
 TARGETS = (*SERVICES, "guard", "down")
 # When a target can be met at work: these many events of the ticket at least, and after this kind.
 _FIRST = {"guard": "AttemptStarted", "gates": "GatesStarted", "publisher": "PublishStarted"}
-# Nothing of these may follow from a signal that asks for a drain.
-FAILURES = frozenset({"lost", "crashed", "stalled", "agent_error", "protocol_violation", "transient", "never_claimed"})
+# Nothing of these may follow from a signal that asks for a drain: each counts against the ticket. A forge that is told
+# to stop is away for a moment, which counts nothing (transient).
+FAILURES = frozenset({"lost", "crashed", "stalled", "agent_error", "protocol_violation"})
 # The longest grace is the host's: 25 s for its services, and then the kernel.
 GRACE = 30.0
 
@@ -56,6 +57,10 @@ class Drained:
     @property
     def handed_back(self) -> int:
         return self.moves.count("handed_back")
+
+    @property
+    def outages(self) -> int:
+        return self.moves.count("transient")
 
     @property
     def doubled(self) -> bool:
@@ -145,15 +150,22 @@ class Drains:
         return [pid for name, pid in services.items() if name == target]
 
 
+COLUMNS = ("rounds", "signals", "in review", "handed back", "outages", "failures")
+
+
 def table(rounds: Iterable[Drained]) -> str:
     rows = list(rounds)
-    lines = [f"{'told to stop':<12}{'rounds':>8}{'signals':>9}{'in review':>11}{'handed back':>13}{'failures':>10}"]
+    lines = [_cells("told to stop", COLUMNS)]
     for name in sorted({one.target for one in rows}):
         mine = [one for one in rows if one.target == name]
-        sums = [sum(one.signals for one in mine), sum(not one.lost for one in mine)]
-        sums += [sum(one.handed_back for one in mine), sum(one.failures for one in mine)]
-        lines.append(f"{name:<12}{len(mine):>8}{sums[0]:>9}{sums[1]:>11}{sums[2]:>13}{sums[3]:>10}")
+        sums = [sum(getattr(one, what) for one in mine) for what in ("handed_back", "outages", "failures")]
+        reviewed = sum(not one.lost for one in mine)
+        lines.append(_cells(name, (len(mine), sum(one.signals for one in mine), reviewed, *sums)))
     lost, doubled = sum(one.lost for one in rows), sum(one.doubled for one in rows)
     signals, late = sum(one.signals for one in rows), sum(not one.gone for one in rows)
     lines.append(f"rounds {len(rows)}, signals {signals}, lost {lost}, doubled {doubled}, beyond the grace {late}")
     return "\n".join(lines)
+
+
+def _cells(name: str, cells: Iterable[object]) -> str:
+    return f"{name:<14}" + "".join(f"{cell!s:>13}" for cell in cells)
