@@ -22,6 +22,7 @@ from fleet.adapters.git import BareRepo
 from fleet.adapters.process import ProgramFailed
 from fleet.adapters.teller import Teller
 from fleet.core.codec import CodecError, decode
+from fleet.core.digest import useful
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.errors import FleetError, ParkError, TemporaryError, UsageError
 from fleet.core.events import (
@@ -33,13 +34,14 @@ from fleet.core.events import (
     GatesStarted,
     Source,
 )
-from fleet.core.gates import GatePlanRecord, GateRecord, Mode, VerdictRecord
+from fleet.core.gates import GatePlanRecord, GateRecord, Mode, Outcome, VerdictRecord
 from fleet.core.ports import Artifacts, Clock, Ledger
 from fleet.core.states import PARK_REASONS, Reason
 from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
 
 ROLE = "gates"
+_DIGEST = 2000
 _PARKS = frozenset(reason.value for reason in PARK_REASONS)
 
 
@@ -176,11 +178,21 @@ class GateTasks:
             kind = record.kind.value
             # Advice never decides, and must not look as if it did.
             summary = f"advice only: {record.summary}" if record.mode is Mode.ADVISORY else record.summary
+            said = self._digest(record)
             self._teller.tell(
-                view, view.attempt, GateFinished(round, record.name, kind, outcome, record.seconds, summary[:2000])
+                view,
+                view.attempt,
+                GateFinished(round, record.name, kind, outcome, record.seconds, summary[:2000], said),
             )
 
         return Listener(planned, recorded, withdrawn.is_set)
+
+    def _digest(self, record: GateRecord) -> str:
+        """What a red gate's log says, as far as it helps to mend the change; empty for any other."""
+        if record.outcome not in (Outcome.FAILED, Outcome.TIMED_OUT) or not record.log:
+            return ""
+        log = self._artifacts.get(record.log)
+        return useful(clean(log.decode("utf-8", "replace")), _DIGEST) if log else ""
 
     def _keep(self, gated: Gated) -> None:
         self._teller.insist(lambda: self._ledger.put_verdict(gated.verdict))

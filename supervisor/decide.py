@@ -17,6 +17,7 @@ from fleet.core.view import TicketView
 from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell
 from supervisor.ladder import climb, stopped
 from supervisor.policy import Policy
+from supervisor.reds import unchanged
 from supervisor.retries import after_failure, again, used_up, wait
 
 # What decisions are made of is defined beside this module for its length; callers find it here, too.
@@ -69,6 +70,9 @@ def _queued(view: TicketView) -> Decision | None:
 
 def _at_work(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     if view.change is not None:
+        known = unchanged(view, moment)
+        if known is not None:
+            return known
         gates = Effect(EffectKind.RUN_GATES, view.id, view.attempt, view.round + 1)
         return Decision(StateChanged(State.GATING, Reason.CHANGE_READY), (Order(gates), *return_slot(view)))
     if view.watch.stopping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
+from fleet.core.digest import share
 from fleet.core.errors import InternalError
 from fleet.core.events import (
     AgentStarted,
@@ -54,6 +55,7 @@ from fleet.core.frozen import replace
 from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
+from supervisor import reds
 from supervisor.people import afforded, people
 from supervisor.stall import sign_words, watched
 
@@ -189,7 +191,7 @@ def _gates(view: TicketView, event: Envelope) -> TicketView:
             return replace(view, head=head, base_sha=base, gates=(), news=replace(news, started=True))
         case GateFinished() as gate:
             rest = tuple(known for known in view.gates if known.name != gate.name)
-            summary = GateSummary(gate.name, gate.kind, gate.outcome, gate.seconds, gate.summary)
+            summary = GateSummary(gate.name, gate.kind, gate.outcome, gate.seconds, gate.summary, gate.digest)
             return replace(view, gates=(*rest, summary), activity=f"gate {gate.name}: {gate.outcome}")
         case GatesFinished() as verdict:
             return replace(view, news=replace(news, verdict=verdict), head=verdict.head, base_sha=verdict.base_sha)
@@ -236,6 +238,8 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         # What a stalled attempt says last, it was told to say.
         failure = None if changed.reason is Reason.STALLED else failure
         told = (failure.digest or failure.detail) if failure else _red(view) or changed.detail
+        if changed.reason is Reason.GATES_RED and view.state in _AT_WORK:
+            told = f"{told}\n{view.digest}"  # what the gates said of it then
         moved = replace(moved, digest=told[:_DIGEST])
     if changed.reason in (Reason.GATES_RED, Reason.BASE_MOVED):
         # What the gates refused is mended, not thrown away.
@@ -248,7 +252,7 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
 def _counted(moved: TicketView, view: TicketView, changed: StateChanged) -> TicketView:
     """What this move says against the ticket, keyed by cause; a person's word is new evidence about what waited."""
     if changed.reason in (Reason.RETRY_ASKED, Reason.RESUMED):
-        kept = tuple((cause, count) for cause, count in view.failures if cause not in _FORGIVEN)
+        kept = tuple(pair for pair in view.failures if pair[0] not in _FORGIVEN and not pair[0].startswith(reds.PREFIX))
         return replace(moved, failures=kept)
     ended = view.state in _AT_WORK or (changed.reason is Reason.PAUSED and view.state is State.GATING)
     if ended and changed.reason in _UNCOUNTED:
@@ -259,16 +263,17 @@ def _counted(moved: TicketView, view: TicketView, changed: StateChanged) -> Tick
         causes = {repeated(view.state, changed.reason)}
     else:
         causes = {changed.reason.value, death(changed.reason.value, changed.detail)}
+    if changed.reason is Reason.GATES_RED:
+        causes |= reds.causes(view)
     return replace(moved, failures=_count(view.failures, causes))
 
 
 def _red(view: TicketView) -> str:
     """What the red gates said, for the next attempt; empty when none was red."""
-    red = [gate for gate in view.gates if gate.outcome in _RED]
-    return "\n".join(f"Gate {gate.name} ({gate.kind}) {gate.outcome}: {gate.summary}" for gate in red)
+    red = reds.red_gates(view)
+    return share([(f"Gate {gate.name} ({gate.kind}) {gate.outcome}: {gate.summary}", gate.digest) for gate in red])
 
 
-_RED = frozenset({"failed", "timed_out"})
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
 # These say nothing against the agent or the ticket: no attempt is counted.
 _UNCOUNTED = frozenset(

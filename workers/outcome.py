@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fleet.core.digest import useful
 from fleet.core.errors import FleetError, ParkError, RefusedError, TemporaryError, UsageError
 from fleet.core.events import AttemptFailed
 from fleet.core.retry import FailureClass
@@ -9,7 +10,6 @@ from fleet.core.states import State
 from fleet.core.view import TicketView
 
 _DETAIL = 1000
-_DIGEST = 4000
 _PARKED = {
     "no_sandbox": FailureClass.NO_SANDBOX,
     "budget": FailureClass.BUDGET,
@@ -17,8 +17,8 @@ _PARKED = {
 
 
 def failed(failure: FailureClass, detail: str, digest: str = "", retry_after: float | None = None) -> AttemptFailed:
-    """An AttemptFailed within its bounds: one sentence for people, the end of the output for the next attempt."""
-    return AttemptFailed(failure, clean(detail)[:_DETAIL], clean(digest)[-_DIGEST:], retry_after)
+    """An AttemptFailed within its bounds: one sentence for people, the most useful part of the output for the next."""
+    return AttemptFailed(failure, clean(detail)[:_DETAIL], useful(clean(digest)), retry_after)
 
 
 def failure_of(error: BaseException) -> AttemptFailed:

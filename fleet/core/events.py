@@ -153,12 +153,15 @@ class GatesStarted:
 
 @dataclass(frozen=True, slots=True)
 class GateFinished:
+    """``digest``: the most useful part of a red gate's log, for the next attempt and for people."""
+
     round: int
     name: str
     kind: str
     outcome: str
     seconds: float
     summary: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
     State.STARTING: {
         State.RUNNING: frozenset({Reason.CLAIMED}),
         State.GATING: frozenset({Reason.CHANGE_READY}),
-        State.BACKING_OFF: _RETRIES | {Reason.NEVER_CLAIMED},
+        # Gates red without gating: the same change was red before.
+        State.BACKING_OFF: _RETRIES | {Reason.NEVER_CLAIMED, Reason.GATES_RED},
         State.PARKED: PARK_REASONS,
         State.REJECTED: _REJECTS,
         State.ESCALATED: _ESCALATES,
@@ -131,7 +132,7 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
     },
     State.RUNNING: {
         State.GATING: frozenset({Reason.CHANGE_READY}),
-        State.BACKING_OFF: _RETRIES,
+        State.BACKING_OFF: _RETRIES | {Reason.GATES_RED},
         State.PARKED: PARK_REASONS,
         State.REJECTED: _REJECTS,
         State.ESCALATED: _ESCALATES,

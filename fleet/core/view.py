@@ -19,11 +19,14 @@ from fleet.core.ticket import Ticket
 
 @dataclass(frozen=True, slots=True)
 class GateSummary:
+    """``digest``: the most useful part of a red gate's log."""
+
     name: str
     kind: str
     outcome: str
     seconds: float
     summary: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

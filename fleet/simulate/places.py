@@ -35,7 +35,9 @@ class Places:
 
     def hand_over(self, ticket: Ticket, attempt: int, owner: str, base: str) -> ChangeReady:
         commit = f"{ticket.number}.{attempt} by {owner}"
-        change = ChangeReady(f"tickets/{ticket.id}/{attempt}", commit, commit, base, 1, 1, 0)
+        # Some agents hand over the same thing again and again.
+        tree = f"tree of {ticket.number}" if self._chance.fixed(f"stuck {ticket.id}") < 0.1 else commit
+        change = ChangeReady(f"tickets/{ticket.id}/{attempt}", commit, tree, base, 1, 1, 0)
         self.bundles[ticket.id, attempt] = change
         return change
 

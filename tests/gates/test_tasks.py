@@ -137,6 +137,9 @@ def test_a_breaking_change_ends_refused_with_the_failure_named(stage: Stage) -> 
     view = stage.seen()
     assert (view.state, view.reason) == (State.REJECTED, Reason.GATES_RED)
     assert "test_calc.py::test_add" in view.detail
+    told = {gate.name: gate.digest for gate in view.gates}
+    assert "E       assert" in told["tests"], "the log's useful part goes with the verdict"
+    assert not any(digest for name, digest in told.items() if name != "tests")
     assert not isinstance(pass_of(stage, order, view.head), GatePass)
 
 

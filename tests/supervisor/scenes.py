@@ -6,6 +6,7 @@ A scene is a function from a world to the ticket it played. Everything goes thro
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from fleet.core.budget import Cost
 from fleet.core.effects import Effect, EffectKind
@@ -172,7 +173,7 @@ def red_gates(world: World) -> Ticket:
     for number in (1, 2):
         stage.claimed()
         stage.turn(1, "pytest -q", f"red {number}", 1)
-        stage.says(CHANGE, AttemptStopped("done"))
+        stage.says(replace(CHANGE, tree=f"{number}" * 40), AttemptStopped("done"))
         stage.turns()
         stage.gated(GatesFinished(stage.view.round, HEAD, BASE, False, f"{3 - number} tests are red"))
         stage.waits(5)

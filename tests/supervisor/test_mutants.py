@@ -14,6 +14,7 @@ from tests.supervisor import test_fences as fences
 from tests.supervisor import test_ladder as ladder
 from tests.supervisor import test_life as life
 from tests.supervisor import test_losses as losses
+from tests.supervisor import test_reds as reds
 from tests.supervisor import test_stall as stalls
 from tests.supervisor.world import World
 from tests.support.mutants import Mutant
@@ -299,6 +300,31 @@ MUTANTS = {
         "moment.quiet.rung <= policy.stop_within",
         "True",
         ladder.test_a_guard_that_never_confirms_is_fenced,
+    ),
+    "the same red change is not gated again": Mutant(
+        "supervisor.decide:_at_work",
+        "if known is not None:",
+        "if False:",
+        reds.test_the_same_change_is_not_gated_again_and_its_agent_is_told_why,
+    ),
+    "the same red change has an end": Mutant(
+        "supervisor.reds:unchanged",
+        ">= view.ticket.limits.attempts or _rounds_over(view)",
+        ">= 10**9",
+        reds.test_an_agent_that_changes_nothing_more_ends_with_what_to_do,
+        (9, 3),
+    ),
+    "red is counted for exactly this tree": Mutant(
+        "supervisor.reds:_key",
+        "{tree[:16]}",
+        "",
+        reds.test_the_same_change_is_not_gated_again_and_its_agent_is_told_why,
+    ),
+    "a person is new evidence": Mutant(
+        "supervisor.fold:_counted",
+        " and not pair[0].startswith(reds.PREFIX)",
+        "",
+        reds.test_a_person_who_asks_again_is_new_evidence,
     ),
     "a stalled attempt is counted": Mutant(
         "supervisor.decide:_at_work",

@@ -22,6 +22,7 @@ from workers.agents.base import Job
 from workers.outcome import clean, failed
 
 _TAIL = 2000
+_OUTPUT = 500_000
 _SUMMARY = 200
 _PROGRAMS = 40
 _WHY = {
@@ -100,23 +101,25 @@ class CommandAgent:
 def judge(argv: tuple[str, ...], result: SandboxResult, path: Iterable[Path] = ()) -> AttemptFailed | None:
     """What a finished command means for the attempt; None when it succeeded."""
     name = clean(shlex.join(argv))[:_SUMMARY]
+    if result.ending is Ending.EXITED and result.exit_code == 0:
+        return None
     said = tail(result)
+    # Whole, so that what is useful in it can be found; failed() bounds and cleans it.
+    output = (result.stdout[-_OUTPUT:] + b"\n" + result.stderr[-_OUTPUT:]).decode("utf-8", "replace")
     match result.ending:
-        case Ending.EXITED if result.exit_code == 0:
-            return None
         case Ending.EXITED:
             detail = f"`{name}` ended with status {result.exit_code}.{_hint(argv)}"
-            return failed(FailureClass.COMMAND_FAILED, f"{detail} {_last_line(said)}".strip(), said)
+            return failed(FailureClass.COMMAND_FAILED, f"{detail} {_last_line(said)}".strip(), output)
         case Ending.NOT_FOUND:
             names = ", ".join(_programs(path)) or "only the system's programs"
             detail = f"The command {clean(argv[0])[:_SUMMARY]} was not found; on PATH are {names}."
-            return failed(FailureClass.COMMAND_FAILED, detail, said)
+            return failed(FailureClass.COMMAND_FAILED, detail, output)
         case Ending.CANCELLED:
-            return failed(FailureClass.CANCELLED, f"`{name}` was stopped.", said)
+            return failed(FailureClass.CANCELLED, f"`{name}` was stopped.", output)
         case Ending.TIMED_OUT:
-            return failed(FailureClass.DEADLINE, f"`{name}` {_WHY[result.ending]}.", said)
+            return failed(FailureClass.DEADLINE, f"`{name}` {_WHY[result.ending]}.", output)
         case _:
-            return failed(FailureClass.COMMAND_FAILED, f"`{name}` {_WHY[result.ending]}.", said)
+            return failed(FailureClass.COMMAND_FAILED, f"`{name}` {_WHY[result.ending]}.", output)
 
 
 def tail(result: SandboxResult) -> str:
