@@ -16,6 +16,7 @@ from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
 from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell
 from supervisor.ladder import climb, stopped
+from supervisor.late import hand_over, overtaken
 from supervisor.policy import Policy
 from supervisor.reds import unchanged
 from supervisor.retries import after_failure, again, used_up, wait
@@ -35,9 +36,9 @@ def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
         return _pause(view)
     match view.state:
         case State.QUEUED:
-            return _queued(view)
+            return hand_over(view) or _queued(view)
         case State.STARTING | State.RUNNING:
-            return _at_work(view, moment, policy)
+            return hand_over(view) or _at_work(view, moment, policy)
         case State.GATING:
             return _gating(view, moment, policy)
         case State.PUBLISHING:
@@ -45,15 +46,19 @@ def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
         case State.IN_REVIEW:
             return _in_review(view)
         case State.BACKING_OFF:
-            if view.until is not None and moment.now >= view.until:
-                return Decision(StateChanged(State.QUEUED, Reason.RETRY_DUE))
-            return _asked_again(view)
+            return hand_over(view) or _backing_off(view, moment)
         case State.PARKED | State.REJECTED | State.ESCALATED:
             return _parked(view) or _asked_again(view)
         case State.CANCELLED | State.MERGED | State.CLOSED:
             return _unwanted_pull(view)
         case _ as never:
             assert_never(never)
+
+
+def _backing_off(view: TicketView, moment: Moment) -> Decision | None:
+    if view.until is not None and moment.now >= view.until:
+        return Decision(StateChanged(State.QUEUED, Reason.RETRY_DUE))
+    return _asked_again(view)
 
 
 def _queued(view: TicketView) -> Decision | None:
@@ -83,7 +88,7 @@ def _at_work(view: TicketView, moment: Moment, policy: Policy) -> Decision | Non
         detail = "The attempt ended without handing anything over."
         return again(view, Reason.PROTOCOL, detail, moment, policy)
     if view.state is State.STARTING and view.news.started:
-        return Decision(StateChanged(State.RUNNING, Reason.CLAIMED, attempt=view.attempt))
+        return Decision(StateChanged(State.RUNNING, Reason.CLAIMED, attempt=view.attempt), overtaken(view))
     if view.state is State.STARTING and moment.unclaimed > policy.claim_within:
         detail = "No worker took the attempt; is one running?"
         return wait(view, Reason.NEVER_CLAIMED, detail, moment, policy)

@@ -38,8 +38,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """``unbegun``: a start of an attempt; once somebody has claimed it the decision is void. Empty for none."""
+
     event: StateChanged | SlotAsked | WithdrawOrdered | Nudged | SteersTold
     orders: tuple[Order, ...] = ()
+    unbegun: str = ""
 
 
 def order(view: TicketView, kind: EffectKind, *, attempt: int | None = None, turn: int = 0, data: str = "") -> Effect:

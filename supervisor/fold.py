@@ -55,7 +55,7 @@ from fleet.core.frozen import replace
 from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
-from supervisor import reds
+from supervisor import late, reds
 from supervisor.people import afforded, people
 from supervisor.stall import sign_words, watched
 
@@ -71,6 +71,8 @@ def fold(view: TicketView | None, event: Envelope) -> TicketView:
             raise InternalError(f"{event.kind} came before the ticket {event.ticket} was accepted.")
         check(None, State.QUEUED, Reason.ACCEPTED)
         return TicketView(event.data.ticket, State.QUEUED, Reason.ACCEPTED, since=event.at, version=1)
+    if late.speaks(view, event):
+        return replace(late.heard(view, event), version=view.version + 1)
     after = _apply(view, event)
     if event.source is Source.ATTEMPTS and event.seq:
         return replace(after, seq=event.seq, missing_from=0, version=view.version + 1)
@@ -89,7 +91,7 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
     news = view.news
     match event.data:
         case StateChanged() as changed:
-            return _moved(view, changed, event.at)
+            return late.followed(view, _moved(view, changed, event.at), changed)
         case TicketAccepted() | Heartbeat() | Note() | CommandSeen() | SignGiven() | PublishStarted() | StatusPosted():
             return _note(view, event)
         case RetryRequested() | SteerRequested() | SteersTold() | PauseRequested() | ResumeRequested():

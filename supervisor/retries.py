@@ -42,7 +42,7 @@ _REMEDY = {
     Reason.PROTOCOL: "The agent hands nothing over each time: say in the issue what should change.",
     Reason.AGENT_ERROR: "The agent fails the same way each time: change what it names, or name another agent.",
 }
-# A lost or stalled attempt was already waited for, so its successor starts at once, and is told to leave the field.
+# A lost or stalled attempt was already waited for, so its successor starts at once.
 _WAITED_FOR = frozenset({Reason.LOST, Reason.STALLED})
 
 
@@ -92,8 +92,10 @@ def wait(
 def again(view: TicketView, reason: Reason, detail: str, moment: Moment, policy: Policy) -> Decision:
     """Another attempt, unless the ticket always dies the same way or its attempts are used up."""
     waited = reason in _WAITED_FOR
-    # Whoever may still live is told to leave the field at once, and to keep what was done.
-    orders = (*((Order(tell(view, CommandKind.CANCEL, "superseded")),) if waited else ()), *return_slot(view))
+    # Whoever may still live is told to leave the field, and to keep what was done: a stalled one at once, a lost one
+    # when nobody waits for its change any more (``supervisor.late``).
+    leave = (Order(tell(view, CommandKind.CANCEL, "superseded")),) if waited else ()
+    orders = (*leave, *return_slot(view))
     deaths = view.failed(death(reason.value, detail)) + 1
     if deaths >= policy.same_death:
         said = f"{deaths} attempts ended the same way ({_words(reason)}). {_REMEDY[reason]} The last one: {detail}"
@@ -101,6 +103,8 @@ def again(view: TicketView, reason: Reason, detail: str, moment: Moment, policy:
     if used_up(view):
         return Decision(StateChanged(State.ESCALATED, Reason.ATTEMPTS_USED_UP, detail), orders)
     pause = 0.0 if waited else pause_before(policy, view.failed(reason.value) + 1, moment)
+    if reason is Reason.LOST:
+        orders = return_slot(view)
     return Decision(StateChanged(State.BACKING_OFF, reason, detail, moment.now + pause), orders)
 
 

@@ -229,11 +229,15 @@ class Supervisor:
                 pending = {source: at for source, at in cursors.items() if source not in turn.batch.cursors}
                 turn.batch.cursors.update(pending)
                 steps.append((keeper.shard.name, keeper.shard.epoch, turn.batch))
+        claimed: frozenset[str] = frozenset()
         if steps:
             crash_here("supervisor.before_step")
-            self._store.steps(steps)
+            claimed = self._store.steps(steps)
             crash_here("supervisor.after_step")
         for keeper, turn in turns:
+            if not claimed.isdisjoint(turn.batch.unbegun):
+                keeper.shard.claimed |= claimed  # nothing was written: the next pass reads the same and knows better
+                continue
             keeper.commit(turn, self._clock.monotonic())
             if listening():
                 _note_all(turn)

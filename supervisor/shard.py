@@ -30,6 +30,7 @@ from fleet.core.step import Batch
 from fleet.core.ticket import shard_of
 from fleet.core.tracing import traceparent
 from fleet.core.view import TicketView
+from supervisor import late
 from supervisor.decide import decide
 from supervisor.decision import Moment
 from supervisor.fold import fold
@@ -47,6 +48,7 @@ class Shard:
     """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
 
     ``incarnation``: of the ledger; a ticket's trace follows from it.
+    ``claimed``: orders to start an attempt that came in the way of an earlier one's hand-over.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Shard:
     cursors: dict[Source, str]
     incarnation: str = ""
     clocks: Clocks = field(default_factory=Clocks)
+    claimed: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -131,9 +134,10 @@ class ShardKeeper:
             return  # a place told twice; one that nobody wants any more is found by admission itself
         if view is None or isinstance(event.data, TicketAccepted):
             self._accept(turn, view, event, raw)
+        elif late.speaks(view, event):
+            self._late(turn, view, event, raw, wall)
         elif source is Source.ATTEMPTS and event.attempt != view.attempt:
-            if not isinstance(event.data, Heartbeat):
-                turn.batch.quarantined.append(raw)
+            _refuse(turn, event, raw)
         elif isinstance(event.data, Heartbeat):
             if event.attempt == view.attempt:
                 hear(turn, view, source)
@@ -149,6 +153,16 @@ class ShardKeeper:
             hear(turn, view, source, word=not isinstance(event.data, GUARDS_OWN))
             self._fold(turn, view, event)
 
+    def _late(self, turn: Turn, view: TicketView, event: Envelope, raw: bytes, wall: float) -> None:
+        """The lost attempt is back; too late when we know that its successor was claimed."""
+        if late.successor(view) in self.shard.claimed:
+            _refuse(turn, event, raw)
+        elif late.missing(view, event):
+            again = isinstance(event.data, Heartbeat)
+            self._missing(turn, view, wall, again, view.late.attempt, view.late.seq)
+        elif late.next_word(view, event):
+            self._fold(turn, view, event)
+
     def _accept(self, turn: Turn, view: TicketView | None, event: Envelope, raw: bytes) -> None:
         """The same ticket accepted again is the same ticket (I2); anything else about an unknown one is refused."""
         if view is not None:
@@ -159,16 +173,18 @@ class ShardKeeper:
         else:
             turn.batch.quarantined.append(raw)
 
-    def _missing(self, turn: Turn, view: TicketView, wall: float, again: bool) -> None:
-        """Events of this attempt were lost on the way: ask for them, once per gap and once per heartbeat."""
-        wanted = view.seq + 1
+    def _missing(
+        self, turn: Turn, view: TicketView, wall: float, again: bool, attempt: int = 0, seq: int | None = None
+    ) -> None:
+        """Events of an attempt (the newest one) were lost on the way: ask, once per gap and once per heartbeat."""
+        attempt, wanted = attempt or view.attempt, (view.seq if seq is None else seq) + 1
         if view.missing_from == wanted and not again:
             return
         if view.missing_from != wanted:
             self._fold(turn, view, self._own(view, EventsMissing(wanted), wall))
-        command = Command(f"{view.id}:{view.attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
+        command = Command(f"{view.id}:{attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
         data, trace = encode(command).decode(), self._trace(view.id)
-        tell = Effect(EffectKind.TELL, view.id, view.attempt, wanted, int(wall), data, trace)
+        tell = Effect(EffectKind.TELL, view.id, attempt, wanted, int(wall), data, trace)
         turn.batch.orders.append(Outstanding(tell, wall))
 
     def _fold(self, turn: Turn, view: TicketView | None, event: Envelope) -> None:
@@ -197,6 +213,8 @@ class ShardKeeper:
                 decision = decide(view, moment, self._policy)
                 if decision is None:
                     break
+                if decision.unbegun:
+                    turn.batch.unbegun.append(decision.unbegun)
                 if isinstance(decision.event, StateChanged):
                     self._withdraw(turn, view)
                     turn.moved.add(name)
@@ -250,3 +268,8 @@ class ShardKeeper:
 
     def _own(self, view: TicketView, data: EventData, wall: float) -> Envelope:
         return Envelope(view.ticket.tenant, view.id, view.attempt, 0, wall, data, Source.SUPERVISOR)
+
+
+def _refuse(turn: Turn, event: Envelope, raw: bytes) -> None:
+    if not isinstance(event.data, Heartbeat):
+        turn.batch.quarantined.append(raw)

@@ -9,6 +9,7 @@ from fleet.core.retry import FailureClass
 from fleet.core.states import State
 from fleet.core.view import TicketView
 
+_UNCLAIMED = frozenset({State.BACKING_OFF, State.QUEUED, State.STARTING})
 _DETAIL = 1000
 _PARKED = {
     "no_sandbox": FailureClass.NO_SANDBOX,
@@ -53,6 +54,8 @@ def unwanted(view: TicketView | None, attempt: int) -> str | None:
     """
     if view is None:
         return "the ledger does not know this ticket"
+    if attempt == view.late.attempt and view.state in _UNCLAIMED and not view.cancel:
+        return None  # lost and back: nobody works in its place yet
     if view.attempt != attempt:
         return f"attempt {view.attempt} took over"
     if view.cancel or view.state is State.CANCELLED:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from fleet.core.codec import CodecError, decode
 from fleet.core.commands import Command, CommandKind
-from fleet.core.events import CommandSeen, Envelope, EventData, Heartbeat, Source
+from fleet.core.events import CommandSeen, Envelope, EventData, Heartbeat, Note, Source
 from fleet.core.ports import AttemptChannel, Clock
 from fleet.core.ticket import Ticket
 from workers.outcome import unwanted
@@ -45,14 +45,24 @@ class Voice:
             self._thread.start()
 
     def say(self, data: EventData) -> bool:
-        """Queues an event; False when the attempt has said too much and this one does not decide anything."""
+        """Queues an event; False when the attempt has said too much and this one does not decide anything.
+
+        What decides always has room, and how much had none is said before it.
+        """
         with self._changed:
-            event = replace(self._blank, seq=self._spool.last + 1, at=self._clock.now(), data=data)
+            event = self._next(data)
             if self._spool.full(event):
+                self._spool.drop()
                 return False
-            self._spool.append(event)
+            dropped = self._spool.dropped()
+            if dropped:
+                self._spool.append(self._next(Note(f"{dropped} events of this attempt had no room and were not kept.")))
+            self._spool.append(self._next(data))
             self._changed.notify_all()
             return True
+
+    def _next(self, data: EventData) -> Envelope:
+        return replace(self._blank, seq=self._spool.last + 1, at=self._clock.now(), data=data)
 
     def again(self, seq: int) -> None:
         """Sends every event from number ``seq`` on once more."""

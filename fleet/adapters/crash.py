@@ -1,8 +1,9 @@
 """Named crash points: where a test may ask a process to die by kill -9, to prove that nothing is lost there (I6).
 
 ``FLEET_CRASH_AT`` names one point, or ``point:count:folder``: only the first ``count`` processes that come there die,
-counted by files in ``folder``. ``@file`` is a file with such a text, read at every point, so that a test can choose
-anew while processes live. Without the variable a point costs one comparison.
+counted by files in ``folder``, which hold their pids. ``point:count:folder:stop``: they are frozen instead (SIGSTOP).
+``@file`` is a file with such a text, read at every point, so that a test can choose anew while processes live.
+Without the variable a point costs one comparison.
 """
 
 from __future__ import annotations
@@ -51,19 +52,18 @@ def crash_here(point: str) -> None:
         wanted = file.read_text() if file.exists() else ""
     if not wanted:
         return
-    name, _, rest = wanted.partition(":")
-    if name != point:
-        return
-    count, _, folder = rest.partition(":")
-    if not rest or _mine(Path(folder), int(count)):
-        os.kill(os.getpid(), signal.SIGKILL)
+    name, count, folder, how = (*wanted.split(":"), "", "", "")[:4]
+    if name == point and (not folder or _mine(Path(folder), int(count))):
+        os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)
 
 
 def _mine(folder: Path, count: int) -> bool:
     for number in range(count):
         try:
-            os.close(os.open(folder / f"crash.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            file = os.open(folder / f"crash.{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             continue
+        os.write(file, str(os.getpid()).encode())
+        os.close(file)
         return True
     return False

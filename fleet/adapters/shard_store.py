@@ -122,18 +122,23 @@ class ShardStore:
         """All of the batch or nothing. Raises Refused when the shard is no longer ours."""
         self.steps([(shard, epoch, batch)])
 
-    def steps(self, steps: Sequence[Step]) -> None:
+    def steps(self, steps: Sequence[Step]) -> frozenset[str]:
         """Several shards' steps in one round trip, each all or nothing by itself. Raises Refused for the first that
-        is no longer ours; the others are then written all the same.
+        is no longer ours; the others are then written all the same. Answers what ``Shards.steps`` says.
         """
         if not steps:
-            return
+            return frozenset()
         pipe = self._redis.pipeline(transaction=False)
         for shard, epoch, batch in steps:
             self._step(keys=[keys.of(shard, "epoch")], args=step_arguments(shard, epoch, batch), client=pipe)
+        begun = set()
         for (shard, epoch, _), answer in zip(steps, self._ask(pipe.execute), strict=True):
-            if answer != b"OK":
+            said, _, effect_id = answer.decode().partition(" ")
+            if said == "BEGUN":
+                begun.add(effect_id)
+            elif said != "OK":
                 raise Refused(f"Shard {shard} refused a step of epoch {epoch}: {answer.decode()}.")
+        return frozenset(begun)
 
     def begun(self, effects: Sequence[Effect]) -> list[bool]:
         """Whether somebody has begun each effect."""
@@ -203,6 +208,8 @@ def step_arguments(shard: str, epoch: int, batch: Batch) -> list[Any]:
         out += ["O", order.effect.id, encode(order)]
     for effect_id in batch.withdrawn:
         out += ["X", effect_id]
+    for effect_id in batch.unbegun:
+        out += ["U", effect_id]
     for ticket in batch.cancelled:
         out += ["C", ticket]
     for raw in batch.quarantined:

@@ -37,6 +37,14 @@ class KillAt:
 
 
 @dataclass(frozen=True, slots=True)
+class FreezeAt:
+    """SIGSTOP at a named crash point, and SIGCONT after ``seconds``: what was true there may be so no longer."""
+
+    point: str
+    seconds: float = 12.0
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """kill -9 of a process at some moment; of each first attempt for ``guard`` and ``loop``."""
 
@@ -67,11 +75,23 @@ class Empty:
     """Everything that the store holds is gone (FLUSHALL)."""
 
 
-Disturbance = Nothing | KillAt | Kill | Freeze | Break | Empty
+Disturbance = Nothing | KillAt | FreezeAt | Kill | Freeze | Break | Empty
 
 SERVICES = ("host", "supervisor", "forge", "intake", "attempts", "agents", "gates", "publisher")
 MODEL_SERVICES = ("gateway", "rehearsal")
 _FROZEN = (*SERVICES, *MODEL_SERVICES, "redis", "guard", "loop")
+# Where a process holds something that another one may take over meanwhile.
+_STALE = (
+    "attempt.after_claim",
+    "attempt.change_told",
+    "attempt.before_stopped",
+    "gates.head_built",
+    "gates.before_told",
+    "supervisor.before_step",
+    "supervisor.after_step",
+    "publisher.begun",
+    "publisher.pushed",
+)
 _STATUSES = ((503, ()), (429, ("Retry-After: 2",)))
 
 
@@ -84,6 +104,7 @@ def whole_deck() -> tuple[Disturbance, ...]:
     return (
         *(KillAt(point) for point in POINTS),
         *(Kill(name) for name in (*SERVICES, *MODEL_SERVICES, "redis", "guard", "loop")),
+        *(FreezeAt(point) for point in _STALE),
         *(Freeze(name) for name in _FROZEN),
         *faults,
     )
@@ -95,6 +116,8 @@ def name_of(one: Disturbance) -> str:
             return "nothing, scripted model" if one.model else "nothing"
         case KillAt():
             return f"kill at {one.point}"
+        case FreezeAt():
+            return f"freeze at {one.point}"
         case Kill():
             return f"kill {one.process}"
         case Freeze():
@@ -118,7 +141,7 @@ def with_model(one: Disturbance) -> bool:
             return one.link is Link.MODEL
         case Kill():
             return one.process in MODEL_SERVICES
-        case KillAt() | Freeze() | Empty():
+        case KillAt() | FreezeAt() | Freeze() | Empty():
             return False
         case _ as never:
             assert_never(never)
@@ -146,19 +169,21 @@ def moment(one: Disturbance, dice: int) -> State:
         case Break():
             late = one.fault is Fault.LATE
             choice = (State.RUNNING,) if one.link is Link.MODEL else (State.PUBLISHING,) if late else _ANY
-        case Nothing() | KillAt() | Empty():
+        case Nothing() | KillAt() | FreezeAt() | Empty():
             choice = _ANY
         case _ as never:
             assert_never(never)
     return choice[dice % len(choice)]
 
 
-def deaths(one: KillAt, tickets: int) -> int:
-    """How many processes die at the point in a round: every first attempt, or a service twice.
+def most(one: KillAt | FreezeAt, tickets: int) -> int:
+    """How many processes meet the point in a round: those of every first attempt, or a service twice (frozen: once).
 
     Gates that are lost three times are given up with a reason, as they should be; so a service dies twice.
     """
-    return tickets if one.point.startswith("attempt.") else min(2, tickets)
+    if one.point.startswith("attempt."):
+        return tickets
+    return min(2, tickets) if isinstance(one, KillAt) else 1
 
 
 def rolled(seed: int, *words: object) -> int:
@@ -192,7 +217,8 @@ class Round:
 def schedule(deck: Sequence[Disturbance], tickets: int, at_once: int, seed: int) -> tuple[Round, ...]:
     """``tickets`` per disturbance in rounds of at most ``at_once``, the undisturbed runs among them.
 
-    The rounds of one disturbance lie far apart: a service that dies again and again is started ever more seldom.
+    Undisturbed ones come first, so that a run that is cut short can be judged. The rounds of one disturbance lie far
+    apart: a service that dies again and again is started ever more seldom.
     """
     calm = [Nothing(), *([Nothing(model=True)] if any(map(with_model, deck)) else [])]
     rounds = [
@@ -200,4 +226,8 @@ def schedule(deck: Sequence[Disturbance], tickets: int, at_once: int, seed: int)
         for one in (*calm, *deck)
         for number, done in enumerate(range(0, tickets, at_once), 1)
     ]
-    return tuple(sorted(rounds, key=lambda each: (each.number, rolled(seed, "order", name_of(each.what), each.number))))
+
+    def place(each: Round) -> tuple[int, bool, int]:
+        return each.number, not isinstance(each.what, Nothing), rolled(seed, "order", name_of(each.what), each.number)
+
+    return tuple(sorted(rounds, key=place))

@@ -45,8 +45,11 @@ SETTINGS = {
     "FLEET_CAPS_PER_TENANT": "32",
     "FLEET_CAPS_OPEN_PULL_REQUESTS": "100000",
     "FLEET_WORKERS_AGENTS": "32",
-    "FLEET_WORKERS_GATES": "3",
-    "FLEET_WORKERS_PUBLISH": "3",
+    # Many at a time: a service that dies takes all of them along.
+    "FLEET_WORKERS_GATES": "12",
+    "FLEET_WORKERS_PUBLISH": "12",
+    # Should this command be killed, what it left ends itself.
+    "FLEET_HOME_IDLE_MINUTES": "5",
     "FLEET_BUDGET_DAY_USD": "1000000",
 }
 _GATE = 'version = 1\n\n[gates.notes]\ncommand = ["sh", "-c", "test -s notes/base.txt"]\nkind = "lint"\n'
@@ -62,15 +65,16 @@ _UP_S = 120.0
 
 
 class Lane:
-    """``folder`` is the lane's own. ``env``: of the command, with what the caller wants set."""
+    """``folder`` is the lane's own. ``env``: of the command. ``supervisors``: how many share the work."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], supervisors: int) -> None:
         self.folder = folder
         self.choice = folder / "crash-at"
         self._script = folder / "script.toml"
         kept = {name: value for name, value in env.items() if name not in _OURS}
         self.forge = Proxy(self._to_forge)
         own = {"FLEET_HOME": str(folder / "home"), "FLEET_CRASH_AT": f"@{self.choice}", PROXY: str(self.forge.port)}
+        own["FLEET_WORKERS_SUPERVISORS"] = str(supervisors)
         self.home = Home({**kept, **SETTINGS, **own, "PYTHONPATH": kept.get("PYTHONPATH", CHECKOUT)})
         self.client = Client(self.home, lambda _: None)
         self._rounds = 0
@@ -178,11 +182,11 @@ def _end(place: int, view: TicketView, bare: BareRepo, opened: Sequence[tuple[in
 
 
 @contextmanager
-def lane(env: Mapping[str, str], keep: bool = False) -> Iterator[Lane]:
+def lane(env: Mapping[str, str], supervisors: int = 1, keep: bool = False) -> Iterator[Lane]:
     """A running fleet in an empty home on a disk (/tmp may be memory); ``keep``: its folder stays."""
     folder = Path(tempfile.mkdtemp(prefix="fleet-chaos-", dir=DISK)).resolve()
     folder.chmod(0o755)
-    made = Lane(folder, env)
+    made = Lane(folder, env, supervisors)
     try:
         made.open()
         yield made

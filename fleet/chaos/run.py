@@ -18,6 +18,8 @@ from fleet.core.view import TicketView
 # A ticket that does not rest by then counts as lost.
 LONGEST_S = 240.0
 _POLL_S = 0.05
+# What was frozen or cut off gets this long to do what is too late, before anybody looks.
+_SETTLE_S = 1.5
 _HOST_EVERY_S = 1.0
 
 
@@ -36,11 +38,14 @@ class Play:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self, rounds: Sequence[Round], lanes: int) -> list[Played]:
-        """The rounds that were played, in the order in which they ended. Ctrl-C ends the lanes first."""
+        """The rounds that were played, in the order in which they ended. Ctrl-C ends the lanes first, and a round that
+        it cut off is not counted.
+        """
         left = list(rounds)
         until = self.clock.monotonic() + self.seconds
         with ThreadPoolExecutor(max(1, min(lanes, len(left)))) as pool:
-            work = [pool.submit(self._lane, left, until) for _ in range(max(1, min(lanes, len(left))))]
+            # A restart in the first lane, a take-over by another supervisor in the others.
+            work = [pool.submit(self._lane, left, until, min(at, 2)) for at in range(1, min(lanes, len(left)) + 1)]
             try:
                 for one in work:
                     one.result()
@@ -49,15 +54,17 @@ class Play:
                 raise
         return self.played
 
-    def _lane(self, left: list[Round], until: float) -> None:
+    def _lane(self, left: list[Round], until: float, supervisors: int) -> None:
         """A lane that broke is replaced: what it broke by stands in the verdict, and the others go on."""
         while (one := self._next(left, until)) is not None:
             try:
-                with lane(self.env, self.keep) as place:
+                with lane(self.env, supervisors, self.keep) as place:
                     if self.keep:
                         self.say(f"this home is kept: FLEET_HOME={place.home.layout.home}")
                     while one is not None:
-                        self._tell(self._round(place, one))
+                        played = self._round(place, one)
+                        if not self._stop.is_set():
+                            self._tell(played)
                         one = self._next(left, until)
             except (FleetError, OSError) as error:
                 if one is None:
@@ -94,7 +101,8 @@ class Play:
                     place.up()
             views = _views(strike, tickets)
             strike.turn(views)
-            if len(views) == len(tickets) and not any(view.state.active for view in views):
+            if strike.over and len(views) == len(tickets) and not any(view.state.active for view in views):
+                self.clock.sleep(_SETTLE_S)
                 return
             self.clock.sleep(_POLL_S)
 
@@ -114,4 +122,5 @@ def line(played: Played) -> str:
     good = sum(not end.lost and not end.doubled for end in ends)
     longest = max((end.seconds for end in ends), default=0.0)
     said = f"{name_of(played.round.what)}, round {played.round.number}: struck {played.struck}"
-    return f"{said}, {good} of {played.round.tickets} in review, {longest:.1f} s. {played.error}".rstrip()
+    bad = next((f"{end.state} ({end.detail[:160]})" for end in ends if end.lost), played.error)
+    return f"{said}, {good} of {played.round.tickets} in review, {longest:.1f} s. {bad}".rstrip()

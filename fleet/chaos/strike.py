@@ -14,7 +14,7 @@ from fleet.adapters.fork import children
 from fleet.adapters.launcher import LocalLauncher
 from fleet.adapters.ledger import RedisLedger
 from fleet.adapters.redis_client import connect
-from fleet.chaos.deck import Break, Empty, Freeze, Kill, KillAt, Link, Nothing, Round, deaths, moment
+from fleet.chaos.deck import Break, Empty, Freeze, FreezeAt, Kill, KillAt, Link, Nothing, Round, moment, most
 from fleet.chaos.lane import Lane
 from fleet.chaos.proxy import Fault, Proxy, before
 from fleet.core.ports import Clock
@@ -27,12 +27,18 @@ _OF_ATTEMPTS = ("guard", "loop")
 
 
 class Strike(Protocol):
-    """``ledger``: where the round is watched from. ``struck``: how often something was hit so far."""
+    """``ledger``: where the round is watched from. ``struck``: how often something was hit so far.
+
+    ``over`` False: somebody is still frozen, who may yet do what is too late.
+    """
 
     ledger: RedisLedger
 
     @property
     def struck(self) -> int: ...
+
+    @property
+    def over(self) -> bool: ...
 
     def turn(self, views: Sequence[TicketView]) -> None:
         """Looks whether it is time, and strikes; returns when what lasts for a while is over."""
@@ -46,8 +52,15 @@ def prepared(lane: Lane, one: Round, clock: Clock) -> Iterator[Strike]:
         case Nothing():
             yield _Once(ledger, State.QUEUED, lambda: 0)
         case KillAt():
-            with _point(lane, what.point, deaths(what, one.tickets), one) as folder:
+            with _point(lane, what, one) as folder:
                 yield _AtPoint(ledger, folder)
+        case FreezeAt():
+            with _point(lane, what, one) as folder:
+                frozen = _FrozenAtPoint(ledger, folder, what.seconds, clock)
+                try:
+                    yield frozen
+                finally:
+                    frozen.thaw(0.0)
         case Kill():
             yield _kill(lane, what, one, ledger)
         case Freeze():
@@ -63,6 +76,8 @@ def prepared(lane: Lane, one: Round, clock: Clock) -> Iterator[Strike]:
 
 class _Once:
     """Strikes when the first ticket has come as far as ``when``."""
+
+    over = True
 
     def __init__(self, ledger: RedisLedger, when: State, hit: Callable[[], int]) -> None:
         self.ledger = ledger
@@ -85,6 +100,8 @@ def _reached(views: Sequence[TicketView], when: State) -> bool:
 
 class _EachAttempt:
     """Kills the guard or the loop of every ticket's first attempt, once it works."""
+
+    over = True
 
     def __init__(self, ledger: RedisLedger, lane: Lane, process: str) -> None:
         self.ledger = ledger
@@ -116,16 +133,48 @@ class _AtPoint:
     def struck(self) -> int:
         return len(list(self._folder.iterdir()))
 
+    @property
+    def over(self) -> bool:
+        return True
+
     def turn(self, views: Sequence[TicketView]) -> None:
         return
 
 
+class _FrozenAtPoint(_AtPoint):
+    """The processes stop by themselves; each is sent on ``seconds`` after it was found."""
+
+    def __init__(self, ledger: RedisLedger, folder: Path, seconds: float, clock: Clock) -> None:
+        super().__init__(ledger, folder)
+        self._seconds = seconds
+        self._clock = clock
+        self._found: dict[int, float] = {}
+        self._thawed: set[int] = set()
+
+    @property
+    def over(self) -> bool:
+        return len(self._thawed) == self.struck
+
+    def turn(self, views: Sequence[TicketView]) -> None:
+        self.thaw(self._seconds)
+
+    def thaw(self, seconds: float) -> None:
+        """Sends on whoever has been found for ``seconds``."""
+        now = self._clock.monotonic()
+        for file in self._folder.iterdir():
+            pid = int(file.read_text() or 0)
+            if pid and now - self._found.setdefault(pid, now) >= seconds:
+                _signal([pid], signal.SIGCONT)
+                self._thawed.add(pid)
+
+
 @contextmanager
-def _point(lane: Lane, point: str, count: int, one: Round) -> Iterator[Path]:
-    folder = lane.folder / f"deaths-{point}-{one.number}"
+def _point(lane: Lane, what: KillAt | FreezeAt, one: Round) -> Iterator[Path]:
+    how = "kill" if isinstance(what, KillAt) else "stop"
+    folder = lane.folder / f"{how}-{what.point}-{one.number}"
     folder.mkdir()
     fresh = lane.choice.with_suffix(".new")
-    fresh.write_text(f"{point}:{count}:{folder}")
+    fresh.write_text(f"{what.point}:{most(what, one.tickets)}:{folder}:{how}")
     fresh.replace(lane.choice)
     try:
         yield folder

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.environment import environment
 from fleet.adapters.pool import cores
-from fleet.cli.app import FAULT, app, put_json, safe, say
+from fleet.cli.app import FAULT, INTERRUPTED, app, put_json, safe, say
 from fleet.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from fleet.chaos.verdict import Verdict
 
 
 @app.command()
@@ -46,15 +49,24 @@ def chaos(
     clock = SystemClock()
     play = run.Play(environment(), clock, told, minutes * 60 or float("inf"), keep, say=say)
     begun = clock.monotonic()
-    found = verdict.judge(play.run(rounds, lanes or cores() + 1))
+    stopped = False
+    try:
+        play.run(rounds, lanes or cores() + 1)
+    except KeyboardInterrupt:
+        stopped = True  # what was played until then is worth a look
+    found = verdict.judge(play.played)
+    _show(found, seed, clock.monotonic() - begun, as_json)
+    if stopped or found.wrong:
+        raise typer.Exit(INTERRUPTED if stopped else FAULT)
+
+
+def _show(found: Verdict, seed: int, seconds: float, as_json: bool) -> None:
     if as_json:
         for row in found.rows:
             put_json({"type": "disturbance", **row.plain()})
         put_json({"type": "result", "seed": seed, **found.totals, "wrong": list(found.wrong)})
-    else:
-        print(f"seed {seed}, {tickets} tickets per disturbance, {clock.monotonic() - begun:.0f} s")
-        print(found.text())
-        for text in found.wrong:
-            print(safe(text))
-    if found.wrong:
-        raise typer.Exit(FAULT)
+        return
+    print(f"seed {seed}, {seconds:.0f} s")
+    print(found.text())
+    for text in found.wrong:
+        print(safe(text))

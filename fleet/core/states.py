@@ -117,6 +117,8 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
     None: {State.QUEUED: frozenset({Reason.ACCEPTED})},
     State.QUEUED: {
         State.STARTING: frozenset({Reason.GRANTED}),
+        # A lost attempt is back before its successor was claimed; so, too, from backing_off and starting.
+        State.GATING: frozenset({Reason.CHANGE_READY}),
         State.PARKED: PARK_REASONS,
         State.CANCELLED: _CANCEL,
     },
@@ -162,6 +164,7 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
     },
     State.BACKING_OFF: {
         State.QUEUED: frozenset({Reason.RETRY_DUE, Reason.RETRY_ASKED}),
+        State.GATING: frozenset({Reason.CHANGE_READY}),
         State.PARKED: PARK_REASONS,
         State.CANCELLED: _CANCEL,
     },

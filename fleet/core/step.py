@@ -23,12 +23,16 @@ class Refused(ConflictError):
 
 @dataclass(slots=True)
 class Batch:
-    """All that one step writes for one shard. Filled by ``supervisor.shard``, written by ``Shards.steps``."""
+    """All that one step writes for one shard. Filled by ``supervisor.shard``, written by ``Shards.steps``.
+
+    ``unbegun``: starts of attempts that nobody may have claimed; when one was, nothing of the batch is written.
+    """
 
     views: dict[str, tuple[int, TicketView]] = field(default_factory=dict)
     log: list[Envelope] = field(default_factory=list)
     orders: list[Outstanding] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
+    unbegun: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     cursors: dict[Source, str] = field(default_factory=dict)
     quarantined: list[bytes] = field(default_factory=list)
@@ -95,8 +99,11 @@ class Shards(Protocol):
         """All of the batch or nothing. Raises Refused when the shard is no longer ours."""
         ...
 
-    def steps(self, steps: Sequence[Step]) -> None:
-        """Each all or nothing by itself. Raises Refused for the first that is no longer ours."""
+    def steps(self, steps: Sequence[Step]) -> frozenset[str]:
+        """Each all or nothing by itself. Raises Refused for the first that is no longer ours.
+
+        Answers which of the batches' ``unbegun`` somebody had begun: those batches were not written.
+        """
         ...
 
     def begun(self, effects: Sequence[Effect]) -> list[bool]:

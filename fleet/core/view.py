@@ -92,6 +92,18 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """An attempt that counts as lost and may live, cut off. Until its successor is claimed it may still hand over.
+
+    ``attempt``: 0 for none; ``seq``: its last folded event; ``change``: what it handed over.
+    """
+
+    attempt: int = 0
+    seq: int = 0
+    change: ChangeReady | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TicketView:
     """Counters, who raises and who checks them: docs/counters.md.
 
@@ -102,6 +114,7 @@ class TicketView:
     and ``repair`` the attempt whose change it is to mend (0: none).
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
+    ``late``: the attempt that was lost last, while nobody has claimed the next one.
     ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
     """
 
@@ -137,6 +150,7 @@ class TicketView:
     tier: str = ""
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
+    late: Late = field(default_factory=Late)
     raised_usd: float = 0.0
     raised_last: float = 0.0
 

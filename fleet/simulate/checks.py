@@ -18,6 +18,7 @@ from fleet.core.view import TicketView
 from fleet.simulate.forge import Forge, Pull
 from fleet.simulate.record import Record
 from supervisor.fold import fold
+from supervisor.late import start_of
 
 FINAL = frozenset(state for state in State if not state.active)
 _UNCOUNTED = frozenset(
@@ -118,6 +119,8 @@ class Checks:
         book.uncounted += before in _AT_WORK and move.reason in _UNCOUNTED
         book.uncounted += before in _PAUSABLE and move.reason is Reason.PAUSED
         book.uncounted += stood is Reason.BUDGET and move.reason is Reason.APPROVED
+        if move.state is State.GATING and move.attempt:
+            self._back(book, ticket, move.attempt)
         if move.state is State.STARTING:
             if move.attempt != book.attempts + 1:
                 raise Broken("I8", ticket, f"attempt {move.attempt} follows attempt {book.attempts}")
@@ -128,6 +131,12 @@ class Checks:
         if move.reason is Reason.ATTEMPTS_USED_UP:
             self._really_used_up(book, ticket)
         self.moved(ticket, move)
+
+    def _back(self, book: Book, ticket: str, attempt: int) -> None:
+        """An attempt that was lost handed over after all: nobody may work in its place."""
+        if start_of(ticket, attempt + 1) in self._record.owners:
+            raise Broken("I3", ticket, f"attempt {attempt} hands over, and attempt {attempt + 1} was claimed before")
+        book.attempts = attempt
 
     def _within_cap(self, book: Book, ticket: str) -> None:
         cap = self.accepted[ticket].limits.attempts + book.asked_again

@@ -246,15 +246,19 @@ class LineShards:
     def step(self, shard: str, epoch: int, batch: Batch) -> None:
         self.steps([(shard, epoch, batch)])
 
-    def steps(self, steps: Sequence[Step]) -> None:
+    def steps(self, steps: Sequence[Step]) -> frozenset[str]:
         """One by one: a process may die, freeze or be cut off between the steps of one round trip."""
         refused = ""
+        begun = set()
         for shard, epoch, batch in steps:
             said = self._line.call(lambda s=shard, e=epoch, b=batch: self._record.step(s, e, b))  # type: ignore[misc]
-            if said != "OK":
+            if said.startswith("BEGUN "):
+                begun.add(said.removeprefix("BEGUN "))
+            elif said != "OK":
                 refused = refused or f"Shard {shard} refused a step of epoch {epoch}: {said}."
         if refused:
             raise Refused(refused)
+        return frozenset(begun)
 
     def begun(self, effects: Sequence[Effect]) -> list[bool]:
         if not effects:

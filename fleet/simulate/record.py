@@ -25,7 +25,9 @@ _REPEATABLE = frozenset({EffectKind.WITHDRAW, EffectKind.STATUS})
 
 @dataclass(frozen=True, slots=True)
 class Protections:
-    """All on in the fleet. ``wanted``: nothing begins that was withdrawn or whose ticket is cancelled."""
+    """All on in the fleet. ``wanted``: nothing begins that was withdrawn or whose ticket is cancelled; ``unbegun``: a
+    lost attempt hands nothing over once its successor was claimed.
+    """
 
     single_use: bool = True
     wanted: bool = True
@@ -34,6 +36,7 @@ class Protections:
     look_up: bool = True
     bound_pass: bool = True
     result_last: bool = True
+    unbegun: bool = True
 
 
 @dataclass(slots=True)
@@ -153,7 +156,7 @@ class Record:
 
     # --- the atomic step -------------------------------------------------------------------------------------------
     def step(self, name: str, epoch: int, batch: Batch) -> str:
-        """As lua/step.lua: OK, EPOCH or VERSION."""
+        """As lua/step.lua: OK, EPOCH, VERSION or BEGUN."""
         shelf = self.shelves[name]
         if self._protections.epoch and (shelf.epoch != epoch or not epoch):
             return "EPOCH"
@@ -161,6 +164,9 @@ class Record:
             known = shelf.views.get(ticket)
             if self._protections.epoch and (known.version if known else 0) != expected:
                 return f"VERSION {ticket}"
+        for effect_id in batch.unbegun:
+            if self._protections.unbegun and effect_id in self.owners:
+                return f"BEGUN {effect_id}"
         for ticket, (_, view) in batch.views.items():
             shelf.views[ticket] = view
         for event in batch.log:

@@ -8,7 +8,7 @@ import pytest
 
 from fleet.adapters.crash import POINTS
 from fleet.chaos import deck, verdict
-from fleet.chaos.deck import Break, Freeze, Kill, KillAt, Link, Nothing, Round, name_of, schedule, whole_deck
+from fleet.chaos.deck import Break, Freeze, FreezeAt, Kill, KillAt, Link, Nothing, Round, name_of, schedule, whole_deck
 from fleet.chaos.proxy import Fault
 from fleet.chaos.verdict import End, Played, Verdict
 from fleet.core.states import State
@@ -124,6 +124,7 @@ def test_the_deck_holds_every_point_process_and_line() -> None:
     cards = whole_deck()
     assert {one.point for one in cards if isinstance(one, KillAt)} == set(POINTS)
     processes = {*deck.SERVICES, *deck.MODEL_SERVICES, "redis", "guard", "loop"}
+    assert {one.point for one in cards if isinstance(one, FreezeAt)} < set(POINTS)
     assert {one.process for one in cards if isinstance(one, Kill)} == processes
     assert {one.process for one in cards if isinstance(one, Freeze)} == processes
     broken = [(one.link, one.fault) for one in cards if isinstance(one, Break)]
@@ -140,6 +141,7 @@ def test_every_card_gets_all_its_tickets_and_the_same_seed_is_the_same_order() -
     for card in (Nothing(), Nothing(model=True), *cards):
         mine = [one for one in rounds if one.what == card]
         assert [one.number for one in mine] == [1, 2, 3] and sum(one.tickets for one in mine) == 25
+    assert [type(one.what) for one in rounds[:3]] == [Nothing, Nothing, type(rounds[2].what)]
     assert rounds == schedule(cards, 25, 10, 7) != schedule(cards, 25, 10, 8)
     assert Nothing(model=True) not in {one.what for one in schedule(cards[:3], 5, 10, 1)}
 
@@ -158,7 +160,7 @@ def test_a_pattern_chooses_by_name() -> None:
         "kill at gates.begun",
         "kill at gates.before_told",
     }
-    assert {type(one) for one in deck.matching(cards, "freeze")} == {Freeze}
+    assert {type(one) for one in deck.matching(cards, "freeze")} == {Freeze, FreezeAt}
     assert deck.matching(cards, "nowhere") == ()
 
 
@@ -166,5 +168,6 @@ def test_a_service_is_struck_while_it_has_work() -> None:
     for dice in range(4):
         assert deck.moment(Kill("gates"), dice) is State.GATING
         assert deck.moment(Freeze("publisher"), dice) is State.PUBLISHING
-    assert deck.deaths(KillAt("attempt.after_claim"), 10) == 10
-    assert deck.deaths(KillAt("gates.begun"), 10) == 2 and deck.deaths(KillAt("gates.begun"), 1) == 1
+    assert deck.most(KillAt("attempt.after_claim"), 10) == deck.most(FreezeAt("attempt.after_claim"), 10) == 10
+    assert [deck.most(KillAt("gates.begun"), tickets) for tickets in (1, 10)] == [1, 2]
+    assert deck.most(FreezeAt("gates.begun"), 10) == 1

@@ -29,6 +29,7 @@ class Rules:
     bound: bool = True
     result_last: bool = True
     counted_first: bool = True
+    unbegun: bool = True
     capped: bool = True
     cap: int = 2
     turns: int = 1
@@ -57,7 +58,8 @@ class World(NamedTuple):
     """``number``: of the newest attempt, ``counted``: how many were counted; ``started``: how many really began.
 
     ``sent`` are wake-ups, each of which may arrive any number of times, ``begun`` those that somebody began, ``told``
-    words on their way to the supervisor. ``silenced``: a publisher died between opening a pull request and telling.
+    words on their way to the supervisor; ``late``: the attempt that was lost last, until its successor is known to
+    have been claimed (0: none). ``silenced``: a publisher died between opening a pull request and telling.
     """
 
     phase: str = "working"
@@ -75,6 +77,7 @@ class World(NamedTuple):
     told: frozenset[tuple[str, int]] = frozenset()
     closing: bool = False
     silenced: bool = False
+    late: int = 0
     kills: int = 0
 
 
@@ -132,7 +135,7 @@ def moves(rules: Rules, world: World) -> Iterator[tuple[str, World]]:
 # --- the supervisor ------------------------------------------------------------------------------------------------
 def _supervisor(rules: Rules, world: World) -> Iterator[tuple[str, World]]:
     for kind, attempt in world.told:
-        yield f"{kind} of attempt {attempt} is taken in", _heard(world, kind, attempt)
+        yield f"{kind} of attempt {attempt} is taken in", _heard(rules, world, kind, attempt)
     if world.phase in ("working", "publishing"):
         yield "somebody cancels", world._replace(phase="cancelled", closing=True)
         if world.phase == "publishing" and world.turn + 1 < rules.turns:
@@ -158,13 +161,16 @@ def _next(rules: Rules, world: World) -> World:
         counted=world.counted + 1 if rules.counted_first else world.counted,
         turn=0,
         sent=world.sent | {("work", number, 0)},
+        late=world.number if world.phase == "working" else 0,
     )
 
 
-def _heard(world: World, kind: str, attempt: int) -> World:
+def _heard(rules: Rules, world: World, kind: str, attempt: int) -> World:
     after = world._replace(told=world.told - {(kind, attempt)})
+    if kind == "ready" and world.phase == "working" and attempt == world.late:
+        return _late(rules, world, after)
     if kind == "ready" and world.phase == "working" and attempt == world.number:
-        return after._replace(phase="publishing", turn=0, sent=world.sent | {("publish", attempt, 0)})
+        return after._replace(phase="publishing", turn=0, late=0, sent=world.sent | {("publish", attempt, 0)})
     if kind == "published":
         if world.phase == "publishing" and attempt == world.number:
             if not world.pulls:
@@ -173,6 +179,18 @@ def _heard(world: World, kind: str, attempt: int) -> World:
         if world.phase in ("cancelled", "escalated"):
             return after._replace(closing=True)
     return after
+
+
+def _late(rules: Rules, world: World, after: World) -> World:
+    """The attempt that was lost hands over; one step of the ledger, which knows whether its successor was claimed."""
+    successor = ("work", world.number, 0)
+    if successor in world.begun:
+        if rules.unbegun:
+            return after
+        raise Violated(f"I3: attempt {world.late} hands over after attempt {world.number} was claimed")
+    number, counted = world.late, world.counted - 1 if rules.counted_first else world.counted
+    sent = (world.sent - {successor}) | {("publish", number, 0)}
+    return after._replace(phase="publishing", number=number, counted=counted, turn=0, late=0, sent=sent)
 
 
 # --- the workers ---------------------------------------------------------------------------------------------------

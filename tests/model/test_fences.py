@@ -16,6 +16,7 @@ BROKEN_BY = {
     "bound": "I5",
     "result_last": "I5",
     "counted_first": "I8",
+    "unbegun": "I3",
     "capped": "I8",
 }
 

@@ -19,6 +19,7 @@ UNGUARDED = {
     "look_up": ("I4", "heavy", 1, 8),
     "bound_pass": ("I5", "stale", 14, 8),
     "result_last": ("I5", "heavy", 0, 8),
+    "unbegun": ("I3", "stale", 97, 8),
 }
 # In the fleet's own code: name → (promise, seed, tickets, mutant)
 MUTANTS = {

@@ -24,7 +24,7 @@ from fleet.core.events import (
 from fleet.core.retry import FailureClass
 from fleet.core.states import PARK_REASONS, Reason, State, allowed
 from fleet.core.ticket import TicketLimits
-from fleet.core.view import News, PullRequest, TicketView, Watch
+from fleet.core.view import Late, News, PullRequest, TicketView, Watch
 from supervisor.decide import decide
 from supervisor.decision import Decision, Moment
 from supervisor.fold import fold
@@ -58,6 +58,7 @@ def publishing(problem: PublishProblem) -> News:
     return News(publish_failed=PublishFailed(1, problem, "what happened"))
 
 
+LATE = Late(1, 3, CHANGE)
 COMMAND = ticket(agent="command:true")
 BROKEN = News(gates_failed=GatesFailed(1, "x"))
 OUTAGE = News(gates_failed=GatesFailed(1, "x", outage=True))
@@ -75,6 +76,11 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
     (view(S.QUEUED, attempt=0, slot=0), NOW, None, set()),
     (view(S.QUEUED, attempt=0, news=News(granted=1)), NOW, (S.STARTING, R.GRANTED), {"start"}),
     (view(S.QUEUED, attempt=1, asked=2, news=News(granted=1)), NOW, None, set()),
+    # an attempt that was lost is back
+    (view(S.QUEUED, late=LATE), NOW, (S.GATING, R.CHANGE_READY), {"gates", "return_slot"}),
+    (view(S.STARTING, attempt=2, late=LATE), NOW, (S.GATING, R.CHANGE_READY), {"gates", "return_slot"}),
+    (view(S.BACKING_OFF, slot=0, late=LATE), NOW, (S.GATING, R.CHANGE_READY), {"gates"}),
+    (view(S.STARTING, attempt=2, late=Late(1, 3), news=News(started=True)), NOW, (S.RUNNING, R.CLAIMED), {"tell"}),
     # starting and running
     (view(S.STARTING), replace(NOW, unclaimed=299.0), None, set()),
     (view(S.STARTING), replace(NOW, unclaimed=301.0), (S.BACKING_OFF, R.NEVER_CLAIMED), {"return_slot"}),
@@ -83,7 +89,7 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
     (view(S.RUNNING, change=CHANGE), SILENT, (S.GATING, R.CHANGE_READY), {"gates", "return_slot"}),
     (view(S.RUNNING), NOW, None, set()),
     (view(S.RUNNING), replace(NOW, silent=30.0), None, set()),
-    (view(S.RUNNING), SILENT, (S.BACKING_OFF, R.LOST), {"tell", "return_slot"}),
+    (view(S.RUNNING), SILENT, (S.BACKING_OFF, R.LOST), {"return_slot"}),
     (view(S.RUNNING, failures=(("lost", 2),)), SILENT, (S.ESCALATED, R.POISON), {"tell", "return_slot"}),
     (view(S.RUNNING, ticket=ONE), SILENT, (S.ESCALATED, R.ATTEMPTS_USED_UP), {"tell", "return_slot"}),
     (
@@ -92,7 +98,7 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
         (S.ESCALATED, R.ATTEMPTS_USED_UP),
         {"tell", "return_slot"},
     ),
-    (view(S.RUNNING, attempt=4, hand_backs=3), SILENT, (S.BACKING_OFF, R.LOST), {"tell", "return_slot"}),
+    (view(S.RUNNING, attempt=4, hand_backs=3), SILENT, (S.BACKING_OFF, R.LOST), {"return_slot"}),
     (view(S.RUNNING, news=News(stopped="done")), NOW, (S.BACKING_OFF, R.PROTOCOL), {"return_slot"}),
     *[
         (view(S.RUNNING, news=failure(kind)), NOW, expected, {"return_slot"})

@@ -7,7 +7,7 @@ import pytest
 from fleet.adapters import keys
 from fleet.core.codec import encode
 from fleet.core.effects import Effect, EffectKind
-from fleet.core.events import AttemptFailed, CancelRequested, Note, Source
+from fleet.core.events import AttemptFailed, AttemptStarted, CancelRequested, Note, Source
 from fleet.core.outbox import Outstanding
 from fleet.core.retry import FailureClass
 from fleet.core.states import Reason, State
@@ -86,9 +86,12 @@ def test_an_earlier_attempt_changes_nothing(world: World) -> None:
     world.running(supervisor, wanted)
     world.turns(supervisor, 40, seconds=1)
     assert world.seen(wanted).attempt == 2
+    assert world.ledgers["attempt"].claim(wanted.id, 2, "guard")
+    world.players.attempt_says(wanted.id, 2, AttemptStarted("h", 2, wanted.agent, "i"))
+    world.turns(supervisor, 2)
     before = world.seen(wanted)
-    world.players.say("attempt", Source.ATTEMPTS, wanted.id, 1, AttemptFailed(FailureClass.CONFIG, "late"), 1)
-    world.players.say("attempt", Source.ATTEMPTS, wanted.id, 1, Note("late"), 1)
+    world.players.say("attempt", Source.ATTEMPTS, wanted.id, 1, AttemptFailed(FailureClass.CONFIG, "late"), 2)
+    world.players.say("attempt", Source.ATTEMPTS, wanted.id, 1, Note("late"), 2)
     world.turns(supervisor, 2)
     assert world.seen(wanted) == before
 

@@ -17,8 +17,9 @@ from fleet.core.events import AttemptStopped, Envelope, Heartbeat, Note, Source
 from fleet.core.retry import FailureClass
 from fleet.core.sandbox import Ending, SandboxResult
 from fleet.core.states import Reason, State
-from fleet.core.view import TicketView
+from fleet.core.view import Late, TicketView
 from tests.support.file_channel import FileChannel
+from tests.support.mutants import Mutant
 from tests.support.tickets import ticket
 from tests.support.wait import eventually
 from workers.agents import backend_for
@@ -80,6 +81,13 @@ def test_details_are_bounded_and_hold_no_escape_sequences() -> None:
         (replace(VIEW, state=State.CANCELLED), False),
         (replace(VIEW, state=State.BACKING_OFF), False),
         (replace(VIEW, state=State.GATING), False),
+        # lost, and its successor not claimed yet
+        (replace(VIEW, state=State.BACKING_OFF, late=Late(2, 1)), True),
+        (replace(VIEW, state=State.QUEUED, late=Late(2, 1)), True),
+        (replace(VIEW, state=State.STARTING, attempt=3, late=Late(2, 1)), True),
+        (replace(VIEW, state=State.STARTING, attempt=3, late=Late(1, 1)), False),
+        (replace(VIEW, state=State.STARTING, attempt=3, late=Late(2, 1), cancel="by me"), False),
+        (replace(VIEW, state=State.RUNNING, attempt=3), False),
     ],
 )
 def test_an_attempt_is_wanted_only_while_it_is_the_newest_at_work(view: TicketView | None, wanted: bool) -> None:
@@ -181,6 +189,51 @@ def test_a_full_spool_still_takes_what_decides(tmp_path: Path) -> None:
         seq += 1
     assert seq < 10
     assert not spool.full(replace(note(seq), data=AttemptStopped("done")))
+
+
+def too_many_words(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", most=2000, most_events=10)
+    voice = Voice(FileChannel(tmp_path / "channel"), ONE, 1, spool, SystemClock())
+    assert [voice.say(Note("x" * 150)) for _ in range(100)].count(True) <= 10
+    assert voice.say(AttemptStopped("done"))
+    said = [event.data for event in spool.read(1, 100)]
+    assert isinstance(said[-2], Note) and "had no room" in said[-2].text
+    assert said[-1] == AttemptStopped("done")
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        Mutant(
+            "workers.spool:Spool.full", "self._end(self.last) >= self._most or self.last >= self._most_events", "False"
+        ),
+        Mutant("workers.spool:Spool.full", "if isinstance(event.data, _ESSENTIAL):", "if False:"),
+        Mutant("workers.voice:Voice.say", "if dropped:", "if False:"),
+    ],
+    ids=lambda mutant: mutant.old[:40],
+)
+def test_a_bound_of_the_spool_switched_off_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutant: Mutant
+) -> None:
+    (tmp_path / "with").mkdir()
+    too_many_words(tmp_path / "with")
+    mutant.install(monkeypatch)
+    (tmp_path / "without").mkdir()
+    with pytest.raises(AssertionError):
+        too_many_words(tmp_path / "without")
+
+
+@pytest.mark.parametrize("bounds", [{"most": 2000}, {"most_events": 10}], ids=str)
+def test_what_had_no_room_is_said_before_what_decides(tmp_path: Path, bounds: dict[str, int]) -> None:
+    spool = Spool(tmp_path / "spool", **bounds)
+    voice = Voice(FileChannel(tmp_path / "channel"), ONE, 1, spool, SystemClock())
+    taken = [voice.say(Note(f"{number:04}")) for number in range(500)]
+    assert 0 < taken.count(True) < 20 and not any(taken[20:])
+    assert voice.say(AttemptStopped("done"))
+    *_, before, last = spool.read(1, 100)
+    assert before.data == Note(f"{taken.count(False)} events of this attempt had no room and were not kept.")
+    assert (last.data, last.seq) == (AttemptStopped("done"), taken.count(True) + 2)
+    assert (tmp_path / "spool").stat().st_size < 4000
 
 
 class Flaky(FileChannel):

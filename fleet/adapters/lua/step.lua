@@ -4,12 +4,13 @@
 --   L ticket bytes                log entry
 --   O effect bytes                order into the outbox
 --   X effect                      order withdrawn or done
+--   U effect                      an attempt's start that nobody may have begun, or the step is refused
 --   D ticket unixtime|""          deadline set or cleared
 --   C ticket                      ticket cancelled: no effect of it may begin any more
 --   K source cursor               inbound stream read up to here; the part before is trimmed
 --   Q bytes                       quarantined
--- Answers "OK", "EPOCH" (somebody else owns the shard now) or "VERSION <ticket>".
-local width = {V = 4, L = 2, O = 2, X = 1, D = 2, C = 1, K = 2, Q = 1}
+-- Answers "OK", "EPOCH" (somebody else owns the shard now), "VERSION <ticket>" or "BEGUN <effect>".
+local width = {V = 4, L = 2, O = 2, X = 1, U = 1, D = 2, C = 1, K = 2, Q = 1}
 local p = ARGV[1]
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 'EPOCH' end
 local i = 3
@@ -17,6 +18,8 @@ while i <= #ARGV do
   if ARGV[i] == 'V' then
     local now = redis.call('HGET', p .. ':ver', ARGV[i + 1]) or '0'
     if now ~= ARGV[i + 2] then return 'VERSION ' .. ARGV[i + 1] end
+  elseif ARGV[i] == 'U' then
+    if redis.call('HEXISTS', p .. ':begun:agents', ARGV[i + 1]) == 1 then return 'BEGUN ' .. ARGV[i + 1] end
   end
   i = i + 1 + width[ARGV[i]]
 end

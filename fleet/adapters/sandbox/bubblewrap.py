@@ -209,7 +209,7 @@ class _Box:
         return pid, pidfd
 
     def _memory_mounts(self) -> tuple[str, ...]:
-        return f"/proc/{self.pid}/root/tmp", f"/proc/{self.pid}/root/dev/shm"
+        return own_memory(self.pid)
 
     def _close(self) -> None:
         if self._process.poll() is None:
@@ -218,6 +218,24 @@ class _Box:
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def own_memory(pid: int) -> tuple[str, ...]:
+    """The memory file systems of a sandbox by its first process ``pid``, as paths of the host.
+
+    None before bwrap has changed the root: until then /proc/PID/root/tmp is the machine's own /tmp, and a busy machine
+    would charge the command with everything that lies there.
+    """
+    places = {name: f"/proc/{pid}/root{name}" for name in ("/tmp", "/dev/shm")}
+    return tuple(path for name, path in places.items() if _device(path) != _device(name))
+
+
+def _device(path: str) -> int:
+    """Which file system it lies on; 0 when it is not there."""
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return 0
 
 
 class SetupFailed(InternalError):
