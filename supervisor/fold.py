@@ -17,6 +17,7 @@ from fleet.core.events import (
     CancelRequested,
     ChangeReady,
     CommandSeen,
+    CommentHeard,
     Envelope,
     EventsMissing,
     FilesTouched,
@@ -56,6 +57,7 @@ from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
 from supervisor import late, reds
+from supervisor.comments import meant, noted
 from supervisor.people import afforded, people
 from supervisor.stall import sign_words, watched
 
@@ -98,10 +100,10 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return people(view, event)
         case ApprovalGiven() | BudgetRaised() | Nudged():
             return people(view, event)
+        case CommentHeard() as said:
+            return _commented(view, event, said)
         case CancelRequested(by=by, why=why):
-            if view.state.terminal:
-                return view
-            return replace(view, cancel=f"{by}: {why}" if why else by)
+            return view if view.state.terminal else replace(view, cancel=f"{by}: {why}" if why else by)
         case PullRequestClosed() as closed:
             return replace(view, news=replace(news, closed=closed))
         case SlotAsked(attempt=attempt):
@@ -136,6 +138,11 @@ def _apply(view: TicketView, event: Envelope) -> TicketView:  # noqa: PLR0912 - 
             return _gates(view, event)
         case _ as never:
             assert_never(never)
+
+
+def _commented(view: TicketView, event: Envelope, said: CommentHeard) -> TicketView:
+    word, after = meant(view, said), noted(view, said)
+    return after if word is None else _apply(after, replace(event, data=word))
 
 
 def _published(view: TicketView, pr: Published) -> TicketView:

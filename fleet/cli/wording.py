@@ -11,6 +11,7 @@ from fleet.core.events import (
     AttemptStarted,
     BudgetRaised,
     ChangeReady,
+    CommentHeard,
     Envelope,
     EventsMissing,
     FilesTouched,
@@ -42,8 +43,8 @@ NEXT = {
     "no_gates": "add a gate to .fleet.toml or tests to the repository, then `fleet retry {id}`",
     "approval": "look at it and allow it with `fleet approve {id}`, or `fleet cancel {id}`",
     "paused": "`fleet resume {id}`",
-    "budget": "allow more with `fleet approve {id} --usd N`; where a day or the fleet has no more, `fleet retry {id}` "
-    "later; or end it with `fleet cancel {id}`",
+    "budget": "allow more with `fleet approve {id} --usd N` or the comment `/fleet approve $N` on its issue; "
+    "where a day or the fleet has no more, `fleet retry {id}` later; or end it with `fleet cancel {id}`",
     "needs_input": 'answer with `fleet steer {id} "…"`; it then goes on by itself',
     "config": "mend it as said above, then `fleet retry {id}`",
 }
@@ -111,6 +112,8 @@ def _of_models(event: Envelope) -> str:
             return f"supervisor: {rung.value} ({cause})" + (f": {text}" if text else "")
         case SignGiven(loop=loop, processes=processes, cpu_seconds=cpu, quiet_seconds=quiet):
             return f"guard: loop {loop}, {processes} processes, {cpu:.0f} s of CPU, last word {quiet:.0f} s ago"
+        case CommentHeard(by=by, verb=verb, answer=answer):
+            return f"{by} in a comment: /fleet {verb.value}: {answer}"
         case BudgetRaised(by=by, usd=usd):
             return f"{by} allows ${usd:g} more"
         case SteersTold(count=count):

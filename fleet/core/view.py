@@ -114,6 +114,7 @@ class TicketView:
     and ``repair`` the attempt whose change it is to mend (0: none).
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
+    ``heard``: number of the newest comment whose order was taken; ``answers`` to the last of them.
     ``late``: the attempt that was lost last, while nobody has claimed the next one.
     ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
     """
@@ -153,6 +154,8 @@ class TicketView:
     late: Late = field(default_factory=Late)
     raised_usd: float = 0.0
     raised_last: float = 0.0
+    heard: int = 0
+    answers: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

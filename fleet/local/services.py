@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
 # The wiring imports these when they are needed; here they come before the forks, which then share their memory.
@@ -36,12 +36,15 @@ from fleet.gateway.books import Books
 from fleet.gateway.server import SOCKET as GATEWAY_SOCKET
 from fleet.gateway.server import price_table
 from fleet.gateway.server import serve as serve_gateway
+from fleet.intake.comments import CommentIntake
 from fleet.intake.endpoint import create_app
 from fleet.intake.labels import LabelIntake
 from fleet.intake.sweep import EVERY, Sweep
+from fleet.intake.watched import Watched
 from fleet.local import keys, telemetry, watches
 from fleet.local.forges import LOCAL, is_local
 from fleet.local.gating import gate_runner
+from fleet.local.places import HomePlaces
 from fleet.local.revoke import canceller
 from fleet.local.wiring import REPO_FILE, CeleryWaker, Wiring, host_name
 from fleet.publisher.service import Publisher, Remote
@@ -143,7 +146,12 @@ def intake(wiring: Wiring) -> None:
         return min(EVERY, chosen.poll_seconds) if is_local(repo) else chosen.poll_seconds
 
     labels = LabelIntake(ledger, forge, wiring.clock, limits)
-    sweep = Sweep(ledger, labels, forge, wiring.clock, lambda: watches.known(wiring.home, wiring.settings), every)
+    comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))
+
+    def watched() -> Iterable[Watched]:
+        return watches.known(wiring.home, wiring.settings)
+
+    sweep = Sweep(ledger, labels, forge, wiring.clock, watched, every, comments)
     if chosen.webhook_port:
         secret = watches.secret(wiring.home, wiring.ids)
         register_secret(secret)

@@ -175,6 +175,7 @@ def status_comment(
     if view.detail:
         lines += [code(view.detail, 400), ""]
     lines += ask_lines(view)
+    lines += [*(f"- {code(answer, 500)}" for answer in view.answers), ""] if view.answers else []
     if view.pull_request is not None:
         lines += [f"Pull request #{view.pull_request.number}", ""]
     if view.gates:

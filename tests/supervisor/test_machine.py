@@ -309,7 +309,7 @@ class OneShard(Promises, RuleBasedStateMachine):
     def sweep(self) -> None:
         for order in self.store.outbox.values():
             if order.effect.id in self.store.begun and self.keeper.shard.clocks.unheard(order.effect):
-                self.keeper.shard.clocks.hear(order.effect.ticket, self.mono)
+                self.keeper.hear(order.effect.ticket, self.mono)
 
 
 @pytest.mark.invariant("I3")
