@@ -34,6 +34,12 @@ MUTANTS = {
         "",
         fences.test_a_step_that_reaches_the_server_twice_is_written_once,
     ),
+    "epochs of a lost ledger": Mutant(
+        "lua:lease",
+        "now[1] .. string.format('%06d', now[2])",
+        "'0'",
+        fences.test_an_owner_of_a_lost_ledger_writes_nothing_into_the_next,
+    ),
     "cancelled set": Mutant(
         "lua:step",
         "redis.call('SADD', p .. ':cancelled', a)",
