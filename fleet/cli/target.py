@@ -8,6 +8,7 @@ from pathlib import Path
 from fleet.adapters.acl import Role
 from fleet.core.errors import UsageError
 from fleet.core.forge import Issue, Repository
+from fleet.core.tenants import others, tenant_of
 from fleet.intake.decide import Request
 from fleet.intake.service import Accepted, IntakeService
 from fleet.intake.text import IssueText, clean, decode, parse
@@ -149,8 +150,11 @@ def _check(repo: Repository, issue: Issue, with_token: bool) -> None:
 def _accept(
     fleet: Client, repo: str, number: int, text: IssueText, branch: str, agent: str, local_path: str = ""
 ) -> Accepted:
+    tenant = tenant_of(fleet.settings.tenants, repo)
     request = Request(
         repo=repo,
+        tenant=tenant,
+        others=others(fleet.settings.tenants, tenant),
         number=number,
         text=text,
         base=branch,

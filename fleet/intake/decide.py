@@ -21,7 +21,7 @@ class Request:
     """What somebody asks for: an issue that exists at the forge, its text, and how to work on it.
 
     ``label``, ``trigger`` (the forge's id of the act of putting it on) and ``acted_at`` (Unix time of that act, by the
-    forge's clock) are those of a labelled issue.
+    forge's clock) are those of a labelled issue. ``others``: the other tenants, whose ticket the issue may be already.
     """
 
     repo: str
@@ -38,6 +38,7 @@ class Request:
     label: str = ""
     trigger: str = ""
     acted_at: float = 0.0
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,18 @@ def decide(request: Request, known: Callable[[str], TicketView | None], now: flo
     """
     _check(request)
     for generation in range(1, _GENERATIONS):
-        view = known(ticket_id(request.tenant, request.repo, request.number, generation))
+        view = _earlier(request, generation, known)
         if view is None:
             return NewTicket(_ticket(request, generation, now))
         if not view.state.terminal or _answered(request, view.ticket):
             return SameTicket(view.ticket)
     raise UsageError(f"{request.repo}#{request.number} was a ticket too often.", "Open a new issue.")
+
+
+def _earlier(request: Request, generation: int, known: Callable[[str], TicketView | None]) -> TicketView | None:
+    """A repository may have changed hands meanwhile: the same issue is the same ticket all the same (I2)."""
+    ids = (ticket_id(tenant, request.repo, request.number, generation) for tenant in (request.tenant, *request.others))
+    return next((view for view in map(known, ids) if view is not None), None)
 
 
 def _answered(request: Request, ticket: Ticket) -> bool:

@@ -16,6 +16,7 @@ from fleet.core.forge import ForgeClient, Issue, LabelEvent, Page, Permission
 from fleet.core.labels import ALL
 from fleet.core.ports import Clock, Ledger
 from fleet.core.states import State
+from fleet.core.tenants import Tenants, others, tenant_of
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
 from fleet.intake.decide import Request
@@ -74,11 +75,13 @@ class LabelIntake:
         forge: ForgeClient,
         clock: Clock,
         limits: Callable[[str, str], TicketLimits],
+        tenants: Tenants | None = None,
     ) -> None:
         self._ledger = ledger
         self._forge = forge
         self._clock = clock
         self._limits = limits
+        self._tenants = tenants or {}
         self._intake = IntakeService(ledger, clock)
         self._log = log("intake")
 
@@ -95,6 +98,7 @@ class LabelIntake:
         if why or act is None:
             return self._ignored(watched, number, why)
         base = self._forge.repository(watched.repo).default_branch
+        tenant = tenant_of(self._tenants, watched.repo)
         try:
             text = clean(issue.title, issue.body)
             request = Request(
@@ -104,6 +108,8 @@ class LabelIntake:
                 base=base,
                 agent=watched.agent,
                 requested_by=act.login,
+                tenant=tenant,
+                others=others(self._tenants, tenant),
                 limits=self._limits(watched.repo, base),
                 label=watched.label,
                 trigger=str(act.id),

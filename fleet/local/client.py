@@ -245,7 +245,7 @@ class Client:
 
         Raises SettingsError naming the line of a limit that is looser than the operator's.
         """
-        return self.wiring.limits_in(self._bare(repo), branch)
+        return self.wiring.limits_in(repo, self._bare(repo), branch)
 
     def _bare(self, repo: str) -> BareRepo:
         """Where the branches of owner/name can be read: the local forge's own repository, or a fresh mirror."""

@@ -140,12 +140,12 @@ def intake(wiring: Wiring) -> None:
     chosen = wiring.settings.intake
 
     def limits(repo: str, branch: str) -> TicketLimits:
-        return wiring.limits_from(forge.read_file(repo, REPO_FILE, branch), branch)
+        return wiring.limits_from(repo, forge.read_file(repo, REPO_FILE, branch), branch)
 
     def every(repo: str) -> float:
         return min(EVERY, chosen.poll_seconds) if is_local(repo) else chosen.poll_seconds
 
-    labels = LabelIntake(ledger, forge, wiring.clock, limits)
+    labels = LabelIntake(ledger, forge, wiring.clock, limits, wiring.settings.tenants)
     comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))
 
     def watched() -> Iterable[Watched]:
@@ -171,7 +171,9 @@ def supervisor(wiring: Wiring) -> None:
     celery = wiring.celery(Role.SUPERVISOR, {})
     chosen = wiring.settings
     policy = Policy(**asdict(chosen.supervision))
-    caps = Caps(chosen.caps.tickets, chosen.caps.per_tenant, chosen.caps.per_repo, chosen.caps.open_pull_requests)
+    most = chosen.caps
+    places = {name: one.tickets for name, one in chosen.tenants.items() if one.tickets is not None}
+    caps = Caps(most.tickets, most.per_tenant, most.per_repo, most.open_pull_requests, places)
     waker = CeleryWaker(celery)
     Supervisor(store, waker, wiring.clock, wiring.dice, policy, caps).run(stop.is_set)
     celery.close()
