@@ -166,8 +166,8 @@ MUTANTS = {
         losses.test_an_attempt_that_dies_right_after_its_first_word_is_noticed,
     ),
     "silence of the begun": Mutant(
-        "supervisor.service:Supervisor._sweep",
-        "keeper.shard.clocks.hear(effect.ticket, mono)",
+        "supervisor.post:Post.sweep",
+        "keeper.hear(effect.ticket, mono)",
         "pass",
         life.test_a_worker_that_dies_between_begin_and_its_first_word_is_noticed,
     ),
@@ -191,14 +191,14 @@ MUTANTS = {
     ),
     # --- orders ---
     "wake again": Mutant(
-        "supervisor.service:Supervisor._send_due",
-        ">= self._policy.rewake_after",
-        '>= float("inf")',
+        "supervisor.post:Post._wake",
+        "self._agenda.at(effect.id, mono + self._rewake_after)",
+        "pass",
         life.test_a_lost_wake_up_is_sent_again_until_somebody_begins,
     ),
     "not after it was begun": Mutant(
-        "supervisor.service:Supervisor._sweep",
-        'self._sent[effect.id] = float("inf")',
+        "supervisor.post:Post.sweep",
+        "self._agenda.drop(effect.id)",
         "pass",
         losses.test_work_that_was_begun_is_not_woken_again,
     ),
