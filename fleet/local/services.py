@@ -147,7 +147,7 @@ def intake(wiring: Wiring) -> None:
     chosen = wiring.settings.intake
 
     def limits(repo: str, branch: str) -> TicketLimits:
-        return wiring.limits_from(forge.read_file(repo, REPO_FILE, branch), branch)
+        return wiring.limits_from(repo, forge.read_file(repo, REPO_FILE, branch), branch)
 
     def agents(repo: str, branch: str, agent: str) -> tuple[str, ...]:
         if not wiring.settings.agents.route:
@@ -166,7 +166,7 @@ def intake(wiring: Wiring) -> None:
         lambda repo: watches.agent(wiring.home, wiring.settings, repo),
         limits,
     )
-    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents, recovery)
+    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents, recovery, wiring.settings.tenants)
     comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))
 
     def watched() -> Iterable[Watched]:
@@ -192,7 +192,9 @@ def supervisor(wiring: Wiring) -> None:
     celery = wiring.celery(Role.SUPERVISOR, {})
     chosen = wiring.settings
     policy = Policy(**asdict(chosen.supervision))
-    caps = Caps(chosen.caps.tickets, chosen.caps.per_tenant, chosen.caps.per_repo, chosen.caps.open_pull_requests)
+    most = chosen.caps
+    places = {name: one.tickets for name, one in chosen.tenants.items() if one.tickets is not None}
+    caps = Caps(most.tickets, most.per_tenant, most.per_repo, most.open_pull_requests, places)
     waker = CeleryWaker(celery)
     keeping = Keeping(keep=chosen.ledger.keep_days * 86_400)
     archivist = Archivist(ArchiveStore(wiring.client(Role.SUPERVISOR)), wiring.artifacts, wiring.clock, keeping)
