@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,9 +10,12 @@ from fleet.core.effects import Effect, EffectKind
 from fleet.core.retry import RETRY_AFTER_MOST_S
 from fleet.core.states import State
 from fleet.core.view import TicketView
+from supervisor.agenda import NEVER
 from supervisor.decision import Moment
+from supervisor.policy import Policy
 from supervisor.stall import Quiet
 
+CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
 _QUIET = Quiet()
 # Effects that are a state's own work, begun once. The publisher's other effects are repeated until they are told.
 WORKS = frozenset({EffectKind.START_ATTEMPT, EffectKind.RUN_GATES, EffectKind.PUBLISH})
@@ -103,6 +106,21 @@ class Clocks:
             return Moment(wall, silent=mono - known.heard, jitter=jitter, quiet=quiet)
         return Moment(wall, unclaimed=mono - known.ordered, jitter=jitter, quiet=quiet)
 
+    def next_look(self, view: TicketView, since: float, policy: Policy) -> float:
+        """The first moment from ``since`` on at which time alone may change what is decided about ``view``.
+
+        ``since``: the moment of the last look. Whoever makes ``decide`` depend on one more clock adds it here.
+        """
+        if view.until is not None:
+            wait = self._waits.get(view.id)
+            return wait[1] if wait is not None and wait[0] == view.until else since
+        if view.state not in CLOCKED:
+            return NEVER
+        known = self.known.get(view.id)
+        if known is None:
+            return since
+        return min((at for at in _limits(view, known, policy) if at >= since), default=NEVER)
+
     def unheard(self, effect: Effect) -> bool:
         """Whether the worker of this order, of the ticket's current state, has not given a sign of life yet."""
         known = self.known.get(effect.ticket)
@@ -110,3 +128,18 @@ class Clocks:
 
     def hear(self, ticket: str, mono: float) -> None:
         self.known.setdefault(ticket, Liveness(mono)).heard = mono
+
+
+def _limits(view: TicketView, known: Liveness, policy: Policy) -> Iterator[float]:
+    """When each clock of the ticket reaches its threshold; some are in the past."""
+    ordered, running = known.ordered, view.state is State.RUNNING
+    if known.heard is not None or running:
+        yield (ordered if known.heard is None else known.heard) + policy.lost_after
+    elif view.state is State.STARTING:
+        yield ordered + policy.claim_within
+    if running and view.watch.begun:
+        yield (known.word or ordered) + (policy.model_silence if view.watch.asking else policy.silence)
+        yield (known.progress or ordered) + policy.no_progress
+        if view.watch.rung or view.watch.stopping:
+            for patience in (policy.between_rungs, policy.probe_within, policy.stop_within):
+                yield (known.rung or ordered) + patience

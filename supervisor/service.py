@@ -6,36 +6,34 @@ written in the same step as the view that wants it, and sent afterwards: a crash
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fleet.adapters import keys
 from fleet.adapters.crash import crash_here
 from fleet.adapters.telemetry import about_event, listening, log
-from fleet.core.codec import decode, encode
-from fleet.core.effects import WAKES, Effect, EffectKind
+from fleet.core.codec import decode
 from fleet.core.errors import TemporaryError
 from fleet.core.events import Envelope, Nudged, Source, StateChanged
 from fleet.core.outbox import Outstanding
 from fleet.core.ports import Clock, Dice, Waker
-from fleet.core.retry import RETRY_AFTER_MOST_S
-from fleet.core.step import Batch, Refused, Shards, Step
+from fleet.core.step import Refused, Shards, Step
 from fleet.core.ticket import all_shards
 from fleet.core.view import TicketView
-from supervisor.admission import Caps, Message, request_of
+from supervisor.admission import Caps
+from supervisor.agenda import NEVER
 from supervisor.desk import Desk
-from supervisor.liveness import WORKS
 from supervisor.policy import Policy
+from supervisor.post import Post
 from supervisor.shard import Shard, ShardKeeper, Turn
 
 RENEW_EVERY = 1.0
-TICK_EVERY = 0.5
 SWEEP_EVERY = 2.0
 BLOCK_MS = 500
 # A pass that took this much longer than it meant to wait was deaf: the store did not answer, or we were frozen.
 DEAF_AFTER = 1.0
 _FIRST_PAUSE = 0.05
-_VERBS = {EffectKind.ASK_SLOT: "ask", EffectKind.RETURN_SLOT: "return"}
 
 
 @dataclass(slots=True)
@@ -43,7 +41,6 @@ class _Timers:
     """Monotonic moments when each duty was done last."""
 
     renewed: float = float("-inf")
-    ticked: float = float("-inf")
     swept: float = float("-inf")
 
 
@@ -52,7 +49,6 @@ class Supervisor:
 
     def __init__(self, store: Shards, waker: Waker, clock: Clock, dice: Dice, policy: Policy, caps: Caps) -> None:
         self._store = store
-        self._waker = waker
         self._clock = clock
         self._dice = dice
         self._policy = policy
@@ -60,8 +56,7 @@ class Supervisor:
         self._keepers: dict[str, ShardKeeper] = {}
         self._desk: Desk | None = None
         self._timers = _Timers()
-        self._sent: dict[str, float] = {}
-        self._due: dict[str, float] = {}
+        self._post = Post(store, waker, self._keepers, policy.rewake_after)
         self._pause = _FIRST_PAUSE
 
     def run(self, stop: Callable[[], bool]) -> None:
@@ -102,6 +97,7 @@ class Supervisor:
             if self._desk is not None:
                 self._desk.held = self._store.held()
             self._timers.renewed = mono
+        block_ms = self._patience(block_ms, mono)
         entries, asked = self._store.read(self._cursors(), self._desk.cursor if self._desk else None, block_ms)
         grouped: dict[str, dict[Source, list[tuple[str, bytes]]]] = {}
         for (shard, source), rows in entries.items():
@@ -112,17 +108,22 @@ class Supervisor:
         self._write(
             [(keeper, keeper.absorb(by_source, wall, mono, self._dice.uniform())) for keeper, by_source in absorbing]
         )
-        if mono - self._timers.ticked >= TICK_EVERY:
-            self._write([(keeper, keeper.tick(wall, mono, self._dice.uniform())) for keeper in self._keepers.values()])
-            self._timers.ticked = mono
+        ticking = [keeper for keeper in self._keepers.values() if keeper.next() <= mono]
+        self._write([(keeper, keeper.tick(wall, mono, self._dice.uniform())) for keeper in ticking])
         if mono - self._timers.swept >= SWEEP_EVERY:
-            self._sweep(mono)
+            self._post.sweep(mono)
             self._timers.swept = mono
-        self._send_due(wall, mono)
+        self._post.send_due(mono)
         if self._desk is not None:
             self._desk.absorb(asked, wall, mono)
         done = self._clock.monotonic()
         self._forgive(done - mono, done)
+
+    def _patience(self, block_ms: int, mono: float) -> int:
+        """Milliseconds to wait for new entries: no longer than until something else is due."""
+        due = min((keeper.next() for keeper in self._keepers.values()), default=NEVER)
+        left = (min(due, self._post.next()) - mono) * 1000
+        return block_ms if left >= block_ms else min(block_ms, math.ceil(max(left, 1.0)))
 
     def _forgive(self, deaf: float, mono: float) -> None:
         """What could not be heard was not unsaid: a pause of the store or of this process restarts nobody (I15)."""
@@ -181,11 +182,9 @@ class Supervisor:
             dict(loaded.cursors),
             self._store.incarnation,
         )
-        for orders in outbox.values():
-            for effect_id in orders:
-                # Whether it was begun must be looked up again: what was heard of its worker is forgotten.
-                self._sent.pop(effect_id, None)
         self._keepers[name] = ShardKeeper(shard, self._policy)
+        standing = [order for orders in outbox.values() for order in orders.values()]
+        self._post.take(standing, self._clock.now(), self._clock.monotonic())
 
     def _epoch(self, name: str) -> int:
         if name == keys.ADMISSION:
@@ -202,8 +201,7 @@ class Supervisor:
         self._keepers.clear()
         self._desk = None
         self._timers = _Timers()
-        self._sent.clear()
-        self._due.clear()
+        self._post.clear()
 
     def _all_views(self) -> Iterator[TicketView]:
         """Views of all shards, ours from memory."""
@@ -237,69 +235,13 @@ class Supervisor:
         for keeper, turn in turns:
             if not claimed.isdisjoint(turn.batch.unbegun):
                 keeper.shard.claimed |= claimed  # nothing was written: the next pass reads the same and knows better
+                keeper.postpone(turn)
                 continue
-            keeper.commit(turn, self._clock.monotonic())
+            mono = self._clock.monotonic()
+            keeper.commit(turn, mono)
+            self._post.add(turn.batch.orders, self._clock.now(), mono)
             if listening():
                 _note_all(turn)
-
-    def _send_due(self, wall: float, mono: float) -> None:
-        """Sends what is due. Worker effects stay in the outbox and are sent again until somebody begins them."""
-        asks: list[bytes] = []
-        done: list[tuple[ShardKeeper, list[str]]] = []
-        for keeper in self._keepers.values():
-            sent: list[str] = []
-            for order in [order for orders in keeper.shard.outbox.values() for order in orders.values()]:
-                effect = order.effect
-                # The pause is measured on the monotonic clock from when we first saw the order.
-                if self._due.setdefault(effect.id, mono + min(order.due - wall, RETRY_AFTER_MOST_S)) > mono:
-                    continue
-                if effect.kind in WAKES:
-                    if mono - self._sent.get(effect.id, float("-inf")) >= self._policy.rewake_after:
-                        self._waker.wake(effect)
-                        self._sent[effect.id] = mono
-                    continue
-                if effect.kind is EffectKind.TELL:
-                    self._store.tell(effect)
-                else:
-                    asks.append(encode(self._message(keeper.shard.views[effect.ticket], effect)))
-                sent.append(effect.id)
-            if sent:
-                done.append((keeper, sent))
-        if asks:
-            self._store.ask_admission(asks)
-        for _ in done:
-            crash_here("supervisor.sent")
-        self._store.steps([(keeper.shard.name, keeper.shard.epoch, Batch(withdrawn=sent)) for keeper, sent in done])
-        for keeper, sent in done:
-            for effect_id in sent:
-                keeper.forget(effect_id)
-
-    def _message(self, view: TicketView, effect: Effect) -> Message:
-        verb = _VERBS.get(effect.kind) or ("pr_open" if effect.data == "open" else "pr_closed")
-        return Message(verb, request_of(view, effect.attempt))
-
-    def _sweep(self, mono: float) -> None:
-        """Finds orders that were begun: they need no further wake-up, and from now on their worker's silence counts."""
-        for keeper in self._keepers.values():
-            waiting = [
-                order.effect
-                for orders in keeper.shard.outbox.values()
-                for order in orders.values()
-                if order.effect.kind in WORKS and self._sent.get(order.effect.id, float("inf")) < float("inf")
-            ]
-            for effect, begun in zip(waiting, self._store.begun(waiting), strict=True):
-                if begun:
-                    if keeper.shard.clocks.unheard(effect):
-                        keeper.shard.clocks.hear(effect.ticket, mono)
-                    self._sent[effect.id] = float("inf")
-        known = {
-            effect_id
-            for keeper in self._keepers.values()
-            for orders in keeper.shard.outbox.values()
-            for effect_id in orders
-        }
-        self._sent = {effect_id: at for effect_id, at in self._sent.items() if effect_id in known}
-        self._due = {effect_id: at for effect_id, at in self._due.items() if effect_id in known}
 
 
 def _note_all(turn: Turn) -> None:

@@ -5,7 +5,7 @@ No I/O: ``absorb`` and ``tick`` return what is to be written; the service writes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fleet.core.codec import CodecError, decode_event, encode
@@ -13,6 +13,7 @@ from fleet.core.commands import Command, CommandKind
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import InternalError
 from fleet.core.events import (
+    CommentHeard,
     Envelope,
     EventData,
     EventsMissing,
@@ -31,16 +32,18 @@ from fleet.core.ticket import shard_of
 from fleet.core.tracing import traceparent
 from fleet.core.view import TicketView
 from supervisor import late
+from supervisor.agenda import Agenda
 from supervisor.decide import decide
 from supervisor.decision import Moment
 from supervisor.fold import fold
 from supervisor.hearing import hear, stale, waits_for
-from supervisor.liveness import Clocks
+from supervisor.liveness import CLOCKED, Clocks
 from supervisor.policy import Policy
 from supervisor.stall import GUARDS_OWN
 from supervisor.telling import status, to_be_told
 
-_CLOCKED = frozenset({State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING})
+# However the moments were reckoned, a ticket that waits for a clock is looked at as often as this.
+ROUND_EVERY = 5.0
 
 
 @dataclass(slots=True)
@@ -63,9 +66,14 @@ class Shard:
 
 @dataclass(slots=True)
 class Turn:
-    """One pass over a shard: the batch to write, and the views as they will be once it is written."""
+    """One pass over a shard: the batch to write, and the views as they will be once it is written.
+
+    ``mono``: the moment for which it was decided. ``looked``: the tickets that it was decided about.
+    """
 
     batch: Batch
+    mono: float
+    looked: list[str] = field(default_factory=list)
     views: dict[str, TicketView] = field(default_factory=dict)
     heard: set[str] = field(default_factory=set)
     spoke: set[str] = field(default_factory=set)
@@ -78,12 +86,14 @@ class ShardKeeper:
     def __init__(self, shard: Shard, policy: Policy) -> None:
         self.shard = shard
         self._policy = policy
+        self._agenda = Agenda()
+        self._round = float("-inf")
 
     def absorb(
         self, entries: Mapping[Source, list[tuple[str, bytes]]], wall: float, mono: float, jitter: float
     ) -> Turn:
         """Folds inbound entries, then decides for each ticket they touched."""
-        turn = Turn(Batch())
+        turn = Turn(Batch(), mono)
         for source, rows in entries.items():
             for cursor, raw in rows:
                 turn.batch.cursors[source] = cursor
@@ -91,15 +101,17 @@ class ShardKeeper:
         self._decide_all(turn, list(turn.views), wall, mono, jitter)
         return turn
 
+    def next(self) -> float:
+        """The monotonic moment at which ``tick`` has something to look at."""
+        return min(self._agenda.next(), self._round + ROUND_EVERY)
+
     def tick(self, wall: float, mono: float, jitter: float) -> Turn:
         """Decides for every ticket that a clock may have moved."""
-        turn = Turn(Batch())
-        due = [
-            name
-            for name, view in self.shard.views.items()
-            if view.state in _CLOCKED
-            or (view.until is not None and self.shard.clocks.waited(view, view.until, wall, mono))
-        ]
+        turn = Turn(Batch(), mono)
+        due = self._agenda.due(mono)
+        if mono - self._round >= ROUND_EVERY:
+            self._round = mono
+            due = [view.id for view in self.shard.views.values() if view.state in CLOCKED or view.until is not None]
         self._decide_all(turn, due, wall, mono, jitter)
         return turn
 
@@ -113,6 +125,19 @@ class ShardKeeper:
             shard.outbox.setdefault(order.effect.ticket, {})[order.effect.id] = order
         for effect_id in turn.batch.withdrawn:
             self.forget(effect_id)
+        for name in {*turn.looked, *turn.heard}:
+            self._agenda.at(name, shard.clocks.next_look(shard.views[name], turn.mono, self._policy))
+
+    def postpone(self, turn: Turn) -> None:
+        """The batch was not written: the next pass looks at the same tickets again."""
+        for name in turn.looked:
+            if name in self.shard.views:
+                self._agenda.at(name, turn.mono)
+
+    def hear(self, ticket: str, mono: float) -> None:
+        """The worker of the ticket's current state is known to have begun."""
+        self.shard.clocks.hear(ticket, mono)
+        self._agenda.at(ticket, self.shard.clocks.next_look(self.shard.views[ticket], mono, self._policy))
 
     def forget(self, effect_id: str) -> None:
         """The order is done or withdrawn."""
@@ -199,8 +224,12 @@ class ShardKeeper:
             self._closed(turn, after, event.data.number)
         if isinstance(event.data, StatusPosted):
             self._withdraw(turn, after, only=EffectKind.STATUS, upto=event.data.version)
+        if isinstance(event.data, CommentHeard) and view is not None and after.heard > view.heard:
+            self._withdraw(turn, after, only=EffectKind.STATUS)
+            turn.batch.orders.append(self._order(status(after).effect, 0.0))
 
-    def _decide_all(self, turn: Turn, names: Iterable[str], wall: float, mono: float, jitter: float) -> None:
+    def _decide_all(self, turn: Turn, names: Sequence[str], wall: float, mono: float, jitter: float) -> None:
+        turn.looked += names
         for name in names:
             view = turn.views.get(name) or self.shard.views[name]
             heard = name in turn.heard

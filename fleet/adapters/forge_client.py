@@ -14,10 +14,12 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from fleet.adapters.forge_comment import iso, plain_comment
 from fleet.adapters.forge_errors import error_for
 from fleet.adapters.forge_throttle import Throttle
 from fleet.core.errors import InternalError, TemporaryError, UsageError
 from fleet.core.forge import (
+    Comments,
     CommitStatus,
     ForgePull,
     Issue,
@@ -133,6 +135,13 @@ class HubClient:
         if answer is None:
             return None
         return Page(answer[0], () if answer[1] is _GONE else (_plain_issue(answer[1]),))
+
+    def comments(self, repo: str, since: float, etag: str = "") -> Comments | None:
+        asked = {"since": iso(since), "sort": "created", "direction": "asc", "per_page": "100"}
+        answer = self._unless(etag, f"/repos/{repo}/issues/comments", asked, f"reading the comments of {repo}")
+        if answer is None:
+            return None
+        return Comments(answer[0], tuple(plain_comment(row, self._is_mine) for row in answer[1]))
 
     def last_labelled(self, repo: str, number: int, label: str) -> LabelEvent | None:
         with self._calling(f"reading who labelled {repo}#{number}"):
@@ -256,11 +265,11 @@ class HubClient:
 
     @cached_property
     def _login(self) -> str | None:
-        """Our own login; None for a token that has no user (an installation)."""
+        """Our own login; None for a token that has no user (an installation), and without a token."""
         try:
             return self._hub.get_user().login
         except self._refused as error:
-            if error.status in (403, 404):
+            if error.status in (401, 403, 404):
                 return None
             raise
 
@@ -269,6 +278,10 @@ class HubClient:
         if user is None:
             return False
         return user.login == self._login if self._login is not None else user.type == "Bot"
+
+    def _is_mine(self, login: str, kind: str) -> bool:
+        with self._calling("asking who we are"):
+            return login == self._login if self._login is not None else kind == "Bot"
 
     def _unless(self, etag: str, path: str, query: dict[str, str], what: str) -> tuple[str, Any] | None:
         """(ETag, answer) of a page, ``_GONE`` for what was deleted; None when what ``etag`` is of did not change."""

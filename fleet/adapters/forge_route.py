@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fleet.core.forge import (
+    Comments,
     CommitStatus,
     ForgeClient,
     ForgePull,
@@ -39,6 +40,9 @@ class RoutedForge:
 
     def last_labelled(self, repo: str, number: int, label: str) -> LabelEvent | None:
         return self._of(repo).last_labelled(repo, number, label)
+
+    def comments(self, repo: str, since: float, etag: str = "") -> Comments | None:
+        return self._of(repo).comments(repo, since, etag)
 
     def create_issue(self, repo: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue:
         return self._of(repo).create_issue(repo, title, body, labels)

@@ -12,17 +12,29 @@ from typing import Any
 class Unit(Enum):
     """How a number is written. Times are seconds, memory is bytes."""
 
+    MICRO = "µs"
     MS = "ms"
     SECONDS = "s"
     RATE = "/s"
     RATIO = "×"
     PERCENT = "%"
+    KILO = "kB"
     MEMORY = "MB"
     COUNT = ""
 
 
-_SCALE = {Unit.MS: 1000.0, Unit.MEMORY: 1 / 1_000_000}
-_DIGITS = {Unit.MS: 1, Unit.SECONDS: 2, Unit.RATE: 1, Unit.RATIO: 2, Unit.PERCENT: 2, Unit.MEMORY: 1, Unit.COUNT: 0}
+_SCALE = {Unit.MICRO: 1_000_000.0, Unit.MS: 1000.0, Unit.KILO: 1 / 1000, Unit.MEMORY: 1 / 1_000_000}
+_DIGITS = {
+    Unit.MICRO: 1,
+    Unit.MS: 1,
+    Unit.SECONDS: 2,
+    Unit.RATE: 1,
+    Unit.RATIO: 2,
+    Unit.PERCENT: 2,
+    Unit.KILO: 1,
+    Unit.MEMORY: 1,
+    Unit.COUNT: 0,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 
-from fleet.bench import attach, dispatch, idle, noop, real, sandbox, tokens
+from fleet.bench import attach, dispatch, idle, noop, real, sandbox, supervisor, tokens
 from fleet.bench.figures import Report
 from fleet.bench.rooms import Bench
 
@@ -17,6 +17,7 @@ MEASURES: Mapping[str, tuple[Callable[[Bench], Report], ...]] = {
     "idle": (idle.measure,),
     "attach": (attach.measure,),
     "attempt": (idle.measure_attempt,),
+    "supervisor": (supervisor.measure,),
     "tokens": (tokens.measure,),
 }
 

@@ -20,6 +20,7 @@ class Measure(StrEnum):
     IDLE = "idle"
     ATTACH = "attach"
     ATTEMPT = "attempt"
+    SUPERVISOR = "supervisor"
     TOKENS = "tokens"
     ALL = "all"
 

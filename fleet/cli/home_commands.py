@@ -76,7 +76,7 @@ def webhook(as_json: Json = False) -> None:
     else:
         print("address   none: set intake.webhook_port (or FLEET_INTAKE_WEBHOOK_PORT), then restart the fleet")
     print("content   application/json")
-    print("events    Issues, Pull requests")
+    print("events    Issues, Issue comments, Pull requests")
     print(f"secret    {key}")
 
 

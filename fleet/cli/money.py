@@ -8,7 +8,7 @@ from typing import Any
 from fleet.adapters.acl import Role
 from fleet.adapters.spend import SpendBook
 from fleet.core.allowance import allowance
-from fleet.core.spend import MICRO, Level, Spent, day_of
+from fleet.core.spend import MICRO, Level, Spent, day_of, dollars
 from fleet.core.ticket import DEFAULT_TENANT
 from fleet.core.view import TicketView
 from fleet.local.client import Client
@@ -29,9 +29,9 @@ def levels(fleet: Client) -> Iterator[Level]:
 
 def words(level: Level) -> str:
     """``$1.20 of $20 spent, $0.30 set aside``."""
-    aside = f", ${level.reserved_usd:.2f} set aside" if level.spent.reserved else ""
+    aside = f", {dollars(level.reserved_usd)} set aside" if level.spent.reserved else ""
     unknown = f", {level.spent.unknown} calls of unknown price" if level.spent.unknown else ""
-    return f"${level.spent.usd:.2f} of ${level.limit_usd:g} spent{aside}{unknown}"
+    return f"{dollars(level.spent.usd)} of ${level.limit_usd:g} spent{aside}{unknown}"
 
 
 def of_ticket(fleet: Client, view: TicketView) -> Level:
@@ -47,7 +47,7 @@ def ticket_words(fleet: Client, view: TicketView) -> str:
     if not spent.calls:
         return ""
     allowed = allowance(view, fleet.settings.budget.soft)
-    asks = f" (asks at ${allowed.soft_usd:.2f})" if fleet.settings.budget.soft < 1 and view.state.active else ""
+    asks = f" (asks at {dollars(allowed.soft_usd)})" if fleet.settings.budget.soft < 1 and view.state.active else ""
     raised = f", ${view.raised_usd:g} of it allowed by people" if view.raised_usd else ""
     tokens = f"{spent.input_tokens + spent.cached_tokens} + {spent.output_tokens} tokens"
     return f"{words(level)}{asks}{raised}; {spent.calls} of {allowed.limits.model_calls} model calls, {tokens}"
@@ -68,4 +68,4 @@ def short(spent: Spent) -> str:
     """For a table: ``$0.12``, with ``+`` while calls are under way."""
     if not spent.calls:
         return ""
-    return f"${(spent.micros + spent.reserved) / MICRO:.2f}" + ("+" if spent.reserved else "")
+    return dollars((spent.micros + spent.reserved) / MICRO) + ("+" if spent.reserved else "")

@@ -11,6 +11,7 @@ from fleet.core.events import (
     AttemptStarted,
     BudgetRaised,
     ChangeReady,
+    CommentHeard,
     Envelope,
     EventsMissing,
     FilesTouched,
@@ -42,8 +43,8 @@ NEXT = {
     "no_gates": "add a gate to .fleet.toml or tests to the repository, then `fleet retry {id}`",
     "approval": "look at it and allow it with `fleet approve {id}`, or `fleet cancel {id}`",
     "paused": "`fleet resume {id}`",
-    "budget": "allow more with `fleet approve {id} --usd N`; where a day or the fleet has no more, `fleet retry {id}` "
-    "later; or end it with `fleet cancel {id}`",
+    "budget": "allow more with `fleet approve {id} --usd N` or the comment `/fleet approve $N` on its issue; "
+    "where a day or the fleet has no more, `fleet retry {id}` later; or end it with `fleet cancel {id}`",
     "needs_input": 'answer with `fleet steer {id} "…"`; it then goes on by itself',
     "config": "mend it as said above, then `fleet retry {id}`",
 }
@@ -64,8 +65,8 @@ def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the
     match event.data:
         case TicketAccepted(ticket=ticket):
             return f"accepted {ticket.issue} “{ticket.title}” on {ticket.base}"
-        case StateChanged(state=state, reason=reason, detail=detail):
-            words = f"{state.value} ({reason.value.replace('_', ' ')})"
+        case StateChanged(state=state, reason=reason, detail=detail, agent=agent):
+            words = f"{state.value} ({reason.value.replace('_', ' ')})" + (f"; {agent} takes over" if agent else "")
             return f"{words}: {detail}" if detail and not state.active else words
         case AttemptStarted(host=host):
             return f"attempt {event.attempt} claimed on {host}"
@@ -111,6 +112,8 @@ def _of_models(event: Envelope) -> str:
             return f"supervisor: {rung.value} ({cause})" + (f": {text}" if text else "")
         case SignGiven(loop=loop, processes=processes, cpu_seconds=cpu, quiet_seconds=quiet):
             return f"guard: loop {loop}, {processes} processes, {cpu:.0f} s of CPU, last word {quiet:.0f} s ago"
+        case CommentHeard(by=by, verb=verb, answer=answer):
+            return f"{by} in a comment: /fleet {verb.value}: {answer}"
         case BudgetRaised(by=by, usd=usd):
             return f"{by} allows ${usd:g} more"
         case SteersTold(count=count):
@@ -119,6 +122,12 @@ def _of_models(event: Envelope) -> str:
             tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
             return f"turn {turn} of {model}: {tokens}, ${cost.usd:.4f}"
     return ""
+
+
+def agent_words(view: TicketView) -> str:
+    """Who works on a ticket, whom it took over from, and who comes after."""
+    came = f" (took over; {view.ticket.agent} began)" if view.passed_to else ""
+    return f"{view.agent}{came}{'; then ' if view.following else ''}{', then '.join(view.following)}"
 
 
 def limits_words(settings: Settings) -> str:

@@ -26,7 +26,7 @@ from fleet.core.attempt_events import (
     TurnFinished,
     WorkspaceReady,
 )
-from fleet.core.people_events import BudgetRaised
+from fleet.core.people_events import BudgetRaised, CommentHeard, Verb
 from fleet.core.supervisor_events import (
     EventsMissing,
     Nudged,
@@ -49,6 +49,7 @@ __all__ = [
     "BudgetRaised",
     "ChangeReady",
     "CommandSeen",
+    "CommentHeard",
     "EventsMissing",
     "FilesTouched",
     "Heartbeat",
@@ -63,6 +64,7 @@ __all__ = [
     "ToolFinished",
     "ToolStarted",
     "TurnFinished",
+    "Verb",
     "WithdrawOrdered",
     "WorkspaceReady",
 ]
@@ -249,6 +251,7 @@ EventData = (
     | ResumeRequested
     | ApprovalGiven
     | BudgetRaised
+    | CommentHeard
     | PullRequestClosed
     | SlotGranted
     | Heartbeat
@@ -294,6 +297,7 @@ KINDS: dict[Source, frozenset[type]] = {
             ResumeRequested,
             ApprovalGiven,
             BudgetRaised,
+            CommentHeard,
         }
     ),
     Source.ADMISSION: frozenset({SlotGranted}),

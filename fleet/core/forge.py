@@ -90,6 +90,32 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Comment:
+    """What somebody wrote below issue or pull request ``number``; untrusted text. ``at``: Unix time.
+
+    ``edited``: it is no longer what its author first wrote, and whoever may write to the repository may have changed
+    it. ``bot``: a program wrote it; ``ours``: this client's own user did.
+    """
+
+    id: int
+    number: int
+    author: str
+    body: str
+    at: float
+    edited: bool = False
+    bot: bool = False
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comments:
+    """``comments`` as of ``etag``, oldest first."""
+
+    etag: str
+    comments: tuple[Comment, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ForgePull:
     """A pull request. ``ours`` means that this client's own user opened it, from a branch of the repository itself."""
 
@@ -135,6 +161,11 @@ class ForgeClient(Protocol):
 
     def last_labelled(self, repo: str, number: int, label: str) -> LabelEvent | None:
         """Who last put this label on; None when nobody did, or the forge no longer knows."""
+        ...
+
+    def comments(self, repo: str, since: float, etag: str = "") -> Comments | None:
+        """Comments on all issues and pull requests that were written or changed since that Unix time (at most 100);
+        None while ``etag`` is still good."""
         ...
 
     def create_issue(self, repo: str, title: str, body: str, labels: Sequence[str] = ()) -> Issue: ...

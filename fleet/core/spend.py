@@ -214,6 +214,11 @@ class Reservation:
         return self.day[:7]
 
 
+def dollars(usd: float) -> str:
+    """For people: cents, and more digits where cents would say nothing."""
+    return f"${usd:.2f}" if usd >= 0.1 or not usd else f"${usd:.4f}"
+
+
 def day_of(now: float) -> str:
     """The UTC day of a Unix time, as YYYY-MM-DD."""
     return datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%d")

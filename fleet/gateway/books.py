@@ -22,6 +22,7 @@ from fleet.core.spend import (
     Usage,
     at_most,
     day_of,
+    dollars,
     read_key,
 )
 from fleet.core.states import State
@@ -180,8 +181,9 @@ class Books:
         """What stopped the call, for people: what was spent, what is wanted, and what would help."""
         limits, money = allowed.limits, self._money
         spent = self._book.ticket(wanted.ticket)
-        used = f"${spent.usd:.2f} are spent" + (f", ${spent.reserved / MICRO:.2f} set aside" if spent.reserved else "")
-        wants = f"{used}, the next call may cost ${wanted.micros / MICRO:.2f}"
+        aside = f", {dollars(spent.reserved / MICRO)} set aside" if spent.reserved else ""
+        used = f"{dollars(spent.usd)} are spent{aside}"
+        wants = f"{used}, the next call may cost {dollars(wanted.micros / MICRO)}"
         return {
             Refusal.SOFT: f"The ticket asks before it spends more: {used} of its ${limits.usd:g}.",
             Refusal.BUDGET: f"The call could pass the ticket's limit of ${limits.usd:g}: {wants}.",

@@ -1,4 +1,4 @@
-"""The regular look at the forge: new labels, closed issues, ended pull requests. Level-triggered.
+"""The regular look at the forge: new labels, closed issues, ended pull requests, orders in comments. Level-triggered.
 
 A webhook may be lost; what it was about can be seen at any later time, so that a loss costs time only.
 """
@@ -15,10 +15,11 @@ from fleet.core.forge import ForgeClient, Page
 from fleet.core.ports import Clock, Ledger
 from fleet.core.states import State
 from fleet.core.view import TicketView
+from fleet.intake.comments import CommentIntake
 from fleet.intake.endpoint import Answer
 from fleet.intake.labels import Ignored, LabelIntake
 from fleet.intake.watched import Watched
-from fleet.intake.webhook import PullTold, Told
+from fleet.intake.webhook import CommentTold, PullTold, Told
 
 EVERY = 15.0
 _LONGEST = 900.0
@@ -53,6 +54,7 @@ class Sweep:
         clock: Clock,
         watches: Callable[[], Iterable[Watched]],
         every: Callable[[str], float],
+        comments: CommentIntake | None = None,
     ) -> None:
         self._ledger = ledger
         self._labels = labels
@@ -60,6 +62,7 @@ class Sweep:
         self._clock = clock
         self._watches = watches
         self._every = every
+        self._comments = comments
         self._paces: dict[str, _Pace] = {}
         self._one = threading.Lock()
         self._log = log("intake")
@@ -75,18 +78,18 @@ class Sweep:
     def once(self) -> int:
         """One round over what is due; answers how many repositories were looked at."""
         watched = {one.repo: one for one in self._watches()}
-        open_by_repo: dict[str, list[TicketView]] = {}
+        by_repo: dict[str, list[TicketView]] = {}
         for view in self._ledger.views():
-            if not view.state.terminal:
-                open_by_repo.setdefault(view.ticket.repo, []).append(view)
+            by_repo.setdefault(view.ticket.repo, []).append(view)
+        in_work = {repo for repo, views in by_repo.items() if not all(view.state.terminal for view in views)}
         looked = 0
-        for repo in sorted({*watched, *open_by_repo}):
+        for repo in sorted({*watched, *in_work}):
             pace = self._paces.setdefault(repo, _Pace())
             if pace.due > self._clock.monotonic():
                 continue
             looked += 1
-            self._look(repo, pace, watched.get(repo), open_by_repo.get(repo, []))
-        for repo in self._paces.keys() - watched.keys() - open_by_repo.keys():
+            self._look(repo, pace, watched.get(repo), by_repo.get(repo, []))
+        for repo in self._paces.keys() - watched.keys() - in_work:
             del self._paces[repo]
         return looked
 
@@ -95,6 +98,8 @@ class Sweep:
         with self._one:
             if isinstance(told, PullTold):
                 return self._pull_told(told)
+            if isinstance(told, CommentTold):
+                return self._comment_told(told)
             views = [view for view in self._open(told.repo) if view.ticket.number == told.number]
             if told.action in ("deleted", "transferred"):
                 for view in views:
@@ -125,9 +130,11 @@ class Sweep:
             with self._one:
                 if watched is not None:
                     self._new_labels(watched, pace)
-                for view in views:
+                for view in (view for view in views if not view.state.terminal):
                     with about_ticket(view.ticket, view.attempt, self._ledger.incarnation):
                         self._one_ticket(view, pace)
+                if self._comments is not None:
+                    self._comments.look(repo, views)
         except FleetError as error:
             pace.failures += 1
             pace.etags.clear()
@@ -179,6 +186,12 @@ class Sweep:
                 self._labels.closed(view, told.by)
                 return Answer(200, {"noted": view.id})
         return Answer(200, {"ignored": "no ticket has this pull request"})
+
+    def _comment_told(self, told: CommentTold) -> Answer:
+        """The same look as the regular one, at once: what the message says is a hint."""
+        views = [view for view in self._ledger.views() if view.ticket.repo.lower() == told.repo.lower()]
+        taken = self._comments.look(views[0].ticket.repo, views) if self._comments is not None and views else 0
+        return Answer(200, {"orders": str(taken)})
 
     def _open(self, repo: str) -> list[TicketView]:
         return [

@@ -35,9 +35,9 @@ def clean(title: str, body: str) -> IssueText:
             f"The issue has {len(title) + len(body)} characters; at most {MOST_CHARS} are taken.",
             "Shorten it, or put the details into a file of the repository.",
         )
-    seen_title, hidden_title = _visible(title)
+    seen_title, hidden_title = visible(title)
     # Characters first: an invisible one in the middle of a comment's mark must not keep the comment from being found.
-    seen_body, hidden_body = _visible(body)
+    seen_body, hidden_body = visible(body)
     seen_body, comments = _without_comments(seen_body)
     seen_title = " ".join(seen_title.split())[:_TITLE_CHARS].strip()
     if not seen_title:
@@ -68,7 +68,8 @@ def decode(raw: bytes, name: str) -> str:
     return text
 
 
-def _visible(text: str) -> tuple[str, int]:
+def visible(text: str) -> tuple[str, int]:
+    """What a person can see of ``text``, and how many characters that leaves out."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
     bare = _ESCAPE.sub("", text)
     kept = "".join(c for c in bare if c in "\n\t" or not _is_hidden(c))

@@ -35,7 +35,16 @@ class PullTold:
     by: str
 
 
-Told = IssueTold | PullTold
+@dataclass(frozen=True, slots=True)
+class CommentTold:
+    """Somebody wrote a comment on an issue or a pull request."""
+
+    repo: str
+    number: int
+    by: str
+
+
+Told = IssueTold | PullTold | CommentTold
 _ISSUE = frozenset({"labeled", "unlabeled", "closed", "deleted", "transferred", "reopened"})
 
 
@@ -88,6 +97,9 @@ def read(event: str, body: bytes, content_type: str = "application/json") -> Tol
     repo = payload.repository.full_name
     if event == "issues" and payload.issue is not None and payload.action in _ISSUE:
         return IssueTold(repo, payload.issue.number, payload.action, by, payload.label.name if payload.label else "")
+    # An edited comment is no new order, and a deleted one is none.
+    if event == "issue_comment" and payload.issue is not None and payload.action == "created":
+        return CommentTold(repo, payload.issue.number, by)
     if event == "pull_request" and payload.pull_request is not None and payload.action == "closed":
         return PullTold(repo, payload.pull_request.number, by)
     return None

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -30,6 +30,7 @@ from fleet.adapters.telemetry import configure_logging, log, register_secret
 from fleet.adapters.web import loopback, serve_beside
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import TemporaryError, UsageError
+from fleet.core.routes import default_agent
 from fleet.core.spend import attempt_key
 from fleet.core.ticket import Ticket, TicketLimits
 from fleet.forge.server import serve as serve_forge
@@ -38,12 +39,15 @@ from fleet.gateway.books import Books
 from fleet.gateway.server import SOCKET as GATEWAY_SOCKET
 from fleet.gateway.server import price_table
 from fleet.gateway.server import serve as serve_gateway
+from fleet.intake.comments import CommentIntake
 from fleet.intake.endpoint import create_app
 from fleet.intake.labels import LabelIntake
 from fleet.intake.sweep import EVERY, Sweep
+from fleet.intake.watched import Watched
 from fleet.local import keys, telemetry, watches
 from fleet.local.forges import LOCAL, is_local
 from fleet.local.gating import gate_runner
+from fleet.local.places import HomePlaces
 from fleet.local.revoke import canceller
 from fleet.local.wiring import REPO_FILE, CeleryWaker, Wiring, host_name
 from fleet.publisher.service import Publisher, Remote
@@ -141,11 +145,21 @@ def intake(wiring: Wiring) -> None:
     def limits(repo: str, branch: str) -> TicketLimits:
         return wiring.limits_from(forge.read_file(repo, REPO_FILE, branch), branch)
 
+    def agents(repo: str, branch: str, agent: str) -> tuple[str, ...]:
+        if not wiring.settings.agents.route:
+            return (agent,)
+        return wiring.agents_from(forge.read_file(repo, REPO_FILE, branch), branch, agent)
+
     def every(repo: str) -> float:
         return min(EVERY, chosen.poll_seconds) if is_local(repo) else chosen.poll_seconds
 
-    labels = LabelIntake(ledger, forge, wiring.clock, limits)
-    sweep = Sweep(ledger, labels, forge, wiring.clock, lambda: watches.known(wiring.home, wiring.settings), every)
+    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents)
+    comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))
+
+    def watched() -> Iterable[Watched]:
+        return watches.known(wiring.home, wiring.settings)
+
+    sweep = Sweep(ledger, labels, forge, wiring.clock, watched, every, comments)
     if chosen.webhook_port:
         secret = watches.secret(wiring.home, wiring.ids)
         register_secret(secret)
@@ -185,7 +199,7 @@ def attempts(wiring: Wiring) -> None:
         lambda ticket, attempt: attempt_key(secret, ticket, attempt),
     )
     wiring.environments.warm()
-    if keys.secrets(wiring.home) or wiring.settings.agents.default:
+    if keys.secrets(wiring.home) or default_agent(wiring.settings.agents):
         # A fleet that only runs commands need not wait three seconds for the models' SDKs.
         warm_agents()
     incarnation = wiring.ledger(Role.ATTEMPT).incarnation()

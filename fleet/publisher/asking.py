@@ -8,11 +8,19 @@ from fleet.core.view import TicketView
 
 def ask_lines(view: TicketView) -> list[str]:
     """Empty for a ticket that asks nothing that can be answered here."""
-    if view.state is not State.PARKED or view.reason is not Reason.BUDGET:
+    if view.state is not State.PARKED:
         return []
-    usd = f"{view.ticket.limits.usd:g}"
-    return [
-        f"**It asks for money.** Allow more, for example ${usd}, with `fleet approve {view.id} --usd {usd}`,"
-        f" or end it with `fleet cancel {view.id}`.",
-        "",
-    ]
+    if view.reason is Reason.BUDGET:
+        usd = f"{view.ticket.limits.usd:g}"
+        return [
+            f"**It asks for money.** Allow more, for example ${usd}, with a comment `/fleet approve ${usd}`"
+            f" or with `fleet approve {view.id} --usd {usd}`; end it with `/fleet cancel`.",
+            "",
+        ]
+    if view.reason is Reason.APPROVAL and view.head:
+        return [
+            f"**Policy asks about this commit.** Allow it with a comment `/fleet approve {view.head[:12]}`"
+            f" or with `fleet approve {view.id}`; end it with `/fleet cancel`.",
+            "",
+        ]
+    return []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fleet.bench import noop, procs, rooms, run
+from fleet.bench import noop, procs, rooms, run, supervisor
 from fleet.bench.figures import Report
 from fleet.bench.rooms import Bench
 from fleet.cli.bench import Measure
@@ -35,6 +35,14 @@ def test_noop_tickets_pass_every_state() -> None:
     assert names(report) == ["tickets", "their Celery tasks", "as many bare Celery tasks", "ratio"]
     assert all(figure.median > 0 for figure in report.figures)
     assert any("fleet-superviso" in line for line in report.details)
+
+
+@pytest.mark.slow
+def test_a_supervisor_takes_in_all_that_is_said() -> None:
+    """The measure itself looks whether every event is in the log and in the view, and whether every stall was seen."""
+    report = supervisor.measure(bench())
+    assert len(report.figures) == 13
+    assert all(figure.median > 0 for figure in report.figures if "CPU" not in figure.name)
 
 
 @pytest.mark.slow

@@ -154,6 +154,14 @@ class Fleet:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.loads(answer.read())
 
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The forge's answer to what a person writes."""
+        headers = {"Authorization": f"token {self.tokens()['person']}", "Content-Type": "application/json"}
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.forge_url()}/api/v3{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read())
+
     def pulls(self, repo: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.api(f"/repos/{repo}/pulls?state=all&per_page=100")
         return found

@@ -75,6 +75,31 @@ def test_it_asks_is_allowed_more_and_goes_on(fleet: Fleet, repo: Path) -> None:
     assert "ann allows $1 more" in shown and "1 of 3" in shown, shown
 
 
+@pytest.mark.invariant("I13")
+def test_a_comment_on_the_issue_allows_more(fleet: Fleet, repo: Path) -> None:
+    script = repo.parent / "halves.toml"
+    script.write_text(SCRIPT)
+    asked = fleet.ticket(repo, f"rehearsal:{script}")
+    assert (asked.code, asked.result["reason"]) == (4, "budget"), asked.err
+    ticket = asked.result["ticket"]
+    fleet.post(f"/repos/{asked.repo}/issues/1/comments", {"body": "/fleet approve $0.50"})
+
+    def heard() -> bool:
+        return "may spend $0.5 more" in fleet("show", ticket).out
+
+    assert eventually(heard, timeout=60.0, every=0.5), fleet("show", ticket).out
+    done = fleet("show", "-f", "--json", ticket, timeout=ATTEMPT_ENDS)
+    assert (done.code, done.result["state"]) == (0, "in_review"), done.out[-1500:]
+    (said,) = done.events("CommentHeard")
+    assert (said["by"], said["verb"], said["usd"]) == ("local", "approve", 0.5)
+
+    def answered() -> bool:
+        rows = fleet.api(f"/repos/{asked.repo}/issues/1/comments")
+        return any("may spend $0.5 more" in row["body"] and row["user"]["login"] == "fleet-bot" for row in rows)
+
+    assert eventually(answered, timeout=30.0, every=0.5)
+
+
 def test_what_was_spent_and_what_may_be_is_seen(fleet: Fleet) -> None:
     money = fleet("status", "--json").rows[-1]["money"]
     assert money["day"]["limit_usd"] == 3.0 and money["day"]["spent_usd"] == money["fleet"]["spent_usd"] > 0

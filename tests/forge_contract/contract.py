@@ -43,8 +43,10 @@ class Contract:
         self._description = description
         resource = Resource.from_contents({"components": description["components"]}, default_specification=DRAFT202012)
         self._registry: Registry[Any] = Registry().with_resource("", resource)
-        # The longest pattern first: {path} may hold slashes.
-        self._operations = sorted(self._all(), key=lambda one: -one.pattern.pattern.count("/"))
+        # The longest pattern first: {path} may hold slashes. Of two as long the plainer one: `comments` is no number.
+        self._operations = sorted(
+            self._all(), key=lambda one: (-one.pattern.pattern.replace("[^/]", "").count("/"), one.pattern.groups)
+        )
 
     def against(self, method: str, path: str, query: str, body: bytes) -> list[str]:
         """What GitHub would not understand in this request; ``path`` below the API's root."""

@@ -25,6 +25,7 @@ OPERATIONS = {
     f"{REPO}/issues/{{issue_number}}/labels": ("get", "post"),
     f"{REPO}/issues/{{issue_number}}/labels/{{name}}": ("delete",),
     f"{REPO}/issues/{{issue_number}}/comments": ("get", "post"),
+    f"{REPO}/issues/comments": ("get",),
     f"{REPO}/issues/comments/{{comment_id}}": ("get", "patch"),
     f"{REPO}/collaborators/{{username}}/permission": ("get",),
     f"{REPO}/contents/{{path}}": ("get",),

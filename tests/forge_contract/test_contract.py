@@ -27,6 +27,8 @@ def test_the_whole_adapter_speaks_as_described(world: World) -> None:
     hub.issue_since(REPO, number)
     hub.last_labelled(REPO, number, "fleet")
     hub.permission(REPO, "bob")
+    said = hub.comments(REPO, 1.0)
+    assert said is not None and hub.comments(REPO, 1.0, said.etag) is None
     hub.create_issue(REPO, "Another", "text", ("fleet",))
     pull = hub.create_pull_request(REPO, title="t", body="<!-- m --> b", branch="one", base="main")
     hub.find_pull_request(REPO, "one", "<!-- m -->")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fleet.adapters import keys
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.spend import SpendBook
-from fleet.core.spend import Caps, Refusal, Reservation, Usage, day_of
+from fleet.core.spend import Caps, Refusal, Reservation, Usage, day_of, dollars
 from fleet.core.tenants import Money
 from fleet.core.view import TicketView
 from fleet.gateway.books import Granted, Refused
@@ -94,7 +94,7 @@ def test_a_ticket_asks_before_it_spends_the_rest(place: Place) -> None:
     refused = until_refused(place, view, USED)
     spent = place.book.ticket(view.id).usd
     assert refused.refusal is Refusal.SOFT and 0.2 <= spent < 0.3, spent
-    assert "asks" in refused.message and f"${spent:.2f}" in refused.message and "$0.4" in refused.message
+    assert "asks" in refused.message and dollars(spent) in refused.message and "$0.4" in refused.message
     # A person allows more: it goes on, and asks again in what was allowed last.
     place.views[view.id] = allowed = replace(view, raised_usd=0.4, raised_last=0.4)
     again = until_refused(place, allowed, USED)

@@ -93,7 +93,11 @@ def test_the_signature_of_github_s_own_example() -> None:
 
 
 def test_every_published_payload_is_understood() -> None:
-    meant = {"issues": ("labeled", "unlabeled", "deleted", "transferred", "reopened"), "pull_request": ("closed",)}
+    meant = {
+        "issues": ("labeled", "unlabeled", "deleted", "transferred", "reopened"),
+        "pull_request": ("closed",),
+        "issue_comment": ("created",),
+    }
     counted = 0
     for event, listed in examples().items():
         for example in listed:

@@ -95,7 +95,7 @@ def running_forge(root: Path) -> Iterator[RunningForge]:
         thread.join(15)
         listener.close()
         forge.store.close()
-    assert forge.wrong == []
+    assert forge.wrong == [], forge.wrong
 
 
 class World:

@@ -67,7 +67,7 @@ MUTANTS = {
         "I1",
         1,
         8,
-        Mutant("supervisor.service:Supervisor._send_due", ">= self._policy.rewake_after", '>= float("inf")'),
+        Mutant("supervisor.post:Post._wake", "self._agenda.at(effect.id, mono + self._rewake_after)", "pass"),
     ),
     "compensation": (
         "I20",

@@ -45,7 +45,8 @@ def live(world: World, monkeypatch: pytest.MonkeyPatch, point: str, nth: int) ->
         if where == point and next(passes) == nth:
             raise Died
 
-    monkeypatch.setattr("supervisor.service.crash_here", crash_here)
+    for module in ("service", "post"):
+        monkeypatch.setattr(f"supervisor.{module}.crash_here", crash_here)
     supervisor: Supervisor = world.make(f"supervisor-{next(names)}")
     for one in TICKETS:
         world.players.accept(one)

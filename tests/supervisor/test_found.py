@@ -84,7 +84,7 @@ FOUND = {
     ),
     "I1, watched": (
         a_shard_is_lost_for_a_moment,
-        Mutant("supervisor.service:Supervisor._take", "self._sent.pop(effect_id, None)", "pass"),
+        Mutant("supervisor.service:Supervisor._take", "self._post.take(standing, ", "("),
     ),
     "I4": (
         a_publisher_wakes_up_too_late,

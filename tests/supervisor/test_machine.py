@@ -296,7 +296,7 @@ class OneShard(RuleBasedStateMachine):
     def sweep(self) -> None:
         for order in self.store.outbox.values():
             if order.effect.id in self.store.begun and self.keeper.shard.clocks.unheard(order.effect):
-                self.keeper.shard.clocks.hear(order.effect.ticket, self.mono)
+                self.keeper.hear(order.effect.ticket, self.mono)
 
     # --- what must always hold -------------------------------------------------------------------------------------
     @invariant()

@@ -166,8 +166,8 @@ MUTANTS = {
         losses.test_an_attempt_that_dies_right_after_its_first_word_is_noticed,
     ),
     "silence of the begun": Mutant(
-        "supervisor.service:Supervisor._sweep",
-        "keeper.shard.clocks.hear(effect.ticket, mono)",
+        "supervisor.post:Post.sweep",
+        "keeper.hear(effect.ticket, mono)",
         "pass",
         life.test_a_worker_that_dies_between_begin_and_its_first_word_is_noticed,
     ),
@@ -191,14 +191,14 @@ MUTANTS = {
     ),
     # --- orders ---
     "wake again": Mutant(
-        "supervisor.service:Supervisor._send_due",
-        ">= self._policy.rewake_after",
-        '>= float("inf")',
+        "supervisor.post:Post._wake",
+        "self._agenda.at(effect.id, mono + self._rewake_after)",
+        "pass",
         life.test_a_lost_wake_up_is_sent_again_until_somebody_begins,
     ),
     "not after it was begun": Mutant(
-        "supervisor.service:Supervisor._sweep",
-        'self._sent[effect.id] = float("inf")',
+        "supervisor.post:Post.sweep",
+        "self._agenda.drop(effect.id)",
         "pass",
         losses.test_work_that_was_begun_is_not_woken_again,
     ),
@@ -224,15 +224,15 @@ MUTANTS = {
     ),
     # --- bounds ---
     "attempts": Mutant(
-        "supervisor.retries:used_up",
+        "supervisor.decision:used_up",
         ">= view.ticket.limits.attempts",
         ">= 10**9",
         life.test_retries_are_classified_back_off_and_end,
     ),
     "poison": Mutant(
         "supervisor.retries:again",
-        "deaths >= policy.same_death",
-        "False",
+        "if always:",
+        "if False:",
         fences.test_a_poison_ticket_stops_with_a_reason,
     ),
     "backoff": Mutant(
@@ -309,8 +309,8 @@ MUTANTS = {
     ),
     "the same red change has an end": Mutant(
         "supervisor.reds:unchanged",
-        ">= view.ticket.limits.attempts or _rounds_over(view)",
-        ">= 10**9",
+        "used_up(view) or _rounds_over(view)",
+        "False",
         reds.test_an_agent_that_changes_nothing_more_ends_with_what_to_do,
         (9, 3),
     ),

@@ -1,0 +1,30 @@
+"""Up to where the comments of each repository were looked at: a small file in the home."""
+
+from __future__ import annotations
+
+import json
+
+from fleet.intake.comments import Place
+from fleet.local.home import Home, write_private
+
+FILE = "comments.json"
+
+
+class HomePlaces:
+    """Implements ``fleet.intake.comments.Places``; written by the intake alone."""
+
+    def __init__(self, home: Home) -> None:
+        self._path = home.layout.home / FILE
+        self._known: dict[str, Place] = {}
+        if self._path.exists():
+            rows = json.loads(self._path.read_text())
+            self._known = {repo: Place(int(row["comment"]), float(row["at"])) for repo, row in rows.items()}
+
+    def get(self, repo: str) -> Place | None:
+        return self._known.get(repo)
+
+    def put(self, repo: str, place: Place) -> None:
+        if self._known.get(repo) != place:
+            self._known[repo] = place
+            rows = {name: {"comment": one.comment, "at": one.at} for name, one in self._known.items()}
+            write_private(self._path, json.dumps(rows, indent=1))
