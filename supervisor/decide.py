@@ -14,12 +14,13 @@ from fleet.core.events import PublishProblem, SlotAsked, StateChanged, SteersTol
 from fleet.core.retry import repeated
 from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
-from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell
+from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell, used_up
 from supervisor.ladder import climb, stopped
 from supervisor.late import hand_over, overtaken
 from supervisor.policy import Policy
 from supervisor.reds import unchanged
-from supervisor.retries import after_failure, again, used_up, wait
+from supervisor.retries import after_failure, again, wait
+from supervisor.route import passed_on
 
 # What decisions are made of is defined beside this module for its length; callers find it here, too.
 __all__ = ["Decision", "Moment", "Order", "decide", "order"]
@@ -75,7 +76,7 @@ def _queued(view: TicketView) -> Decision | None:
 
 def _at_work(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     if view.change is not None:
-        known = unchanged(view, moment)
+        known = unchanged(view, moment, policy)
         if known is not None:
             return known
         gates = Effect(EffectKind.RUN_GATES, view.id, view.attempt, view.round + 1)
@@ -161,7 +162,10 @@ def _park_reason(name: str) -> Reason:
 def _red(view: TicketView, summary: str, moment: Moment, policy: Policy) -> Decision:
     """A command cannot learn from a red gate, so its ticket ends; a model gets the failures (≤ gate_rounds)."""
     rounds = view.failed(Reason.GATES_RED.value) + 1
-    if view.ticket.agent.startswith("command:") or rounds >= view.ticket.limits.gate_rounds:
+    over = view.agent.startswith("command:") or rounds >= view.ticket.limits.gate_rounds
+    if (onward := passed_on(view, Reason.GATES_RED, summary, moment, policy, over=over)) is not None:
+        return onward
+    if over:
         return end(view, State.REJECTED, Reason.GATES_RED, summary)
     if used_up(view):
         return end(view, State.ESCALATED, Reason.ATTEMPTS_USED_UP, summary)

@@ -56,7 +56,7 @@ from fleet.core.frozen import replace
 from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
-from supervisor import late, reds
+from supervisor import late, reds, route
 from supervisor.comments import meant, noted
 from supervisor.people import afforded, people
 from supervisor.stall import sign_words, watched
@@ -238,6 +238,8 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
     elif changed.state is not State.RUNNING:
         moved = replace(moved, slot=0)
     moved = _counted(moved, view, changed)
+    if changed.agent:
+        moved = _taken_over(moved, changed.agent)
     if view.reason is Reason.NEEDS_INPUT and changed.reason is Reason.RESUMED:
         # The next attempt reads question and answer before its first turn, or it would ask again.
         answer = f"It asked a person: {view.digest}\nThe person answered: {' '.join(view.steers)}"
@@ -274,7 +276,15 @@ def _counted(moved: TicketView, view: TicketView, changed: StateChanged) -> Tick
         causes = {changed.reason.value, death(changed.reason.value, changed.detail)}
     if changed.reason is Reason.GATES_RED:
         causes |= reds.causes(view)
+    if changed.reason in route.AGAINST:
+        moved = replace(moved, tries=view.tries + 1)
     return replace(moved, failures=_count(view.failures, causes))
+
+
+def _taken_over(moved: TicketView, agent: str) -> TicketView:
+    """Another agent is new evidence: what was held against the one before is not held against it."""
+    kept = tuple(pair for pair in moved.failures if not route.forgets(pair[0]))
+    return replace(moved, passed_to=agent, tries=0, failures=kept)
 
 
 def _red(view: TicketView) -> str:

@@ -26,7 +26,7 @@ from fleet.local import keys
 from fleet.local.forges import is_local
 from fleet.local.home import Home, HostState, version
 from fleet.local.start import start_host
-from fleet.local.wiring import Wiring
+from fleet.local.wiring import REPO_FILE, Wiring
 
 START_WITHIN = 60.0
 POLL = 0.05
@@ -246,6 +246,13 @@ class Client:
         Raises SettingsError naming the line of a limit that is looser than the operator's.
         """
         return self.wiring.limits_in(self._bare(repo), branch)
+
+    def agents_of(self, repo: str, branch: str, agent: str) -> tuple[str, ...]:
+        """``agent`` and who takes over from it there. Raises SettingsError for what the operator did not name."""
+        if not self.settings.agents.route:
+            return (agent,)  # the repository has nobody to choose among
+        text = self._bare(repo).read(f"refs/heads/{branch}", REPO_FILE, 1 << 20)
+        return self.wiring.agents_from(text, branch, agent)
 
     def _bare(self, repo: str) -> BareRepo:
         """Where the branches of owner/name can be read: the local forge's own repository, or a fresh mirror."""

@@ -29,6 +29,7 @@ from fleet.adapters.spend import SpendBook
 from fleet.adapters.telemetry import configure_logging, log, register_secret
 from fleet.adapters.web import loopback, serve_beside
 from fleet.core.errors import UsageError
+from fleet.core.routes import default_agent
 from fleet.core.spend import attempt_key
 from fleet.core.ticket import Ticket, TicketLimits
 from fleet.forge.server import serve as serve_forge
@@ -144,10 +145,15 @@ def intake(wiring: Wiring) -> None:
     def limits(repo: str, branch: str) -> TicketLimits:
         return wiring.limits_from(forge.read_file(repo, REPO_FILE, branch), branch)
 
+    def agents(repo: str, branch: str, agent: str) -> tuple[str, ...]:
+        if not wiring.settings.agents.route:
+            return (agent,)
+        return wiring.agents_from(forge.read_file(repo, REPO_FILE, branch), branch, agent)
+
     def every(repo: str) -> float:
         return min(EVERY, chosen.poll_seconds) if is_local(repo) else chosen.poll_seconds
 
-    labels = LabelIntake(ledger, forge, wiring.clock, limits)
+    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents)
     comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))
 
     def watched() -> Iterable[Watched]:
@@ -195,7 +201,7 @@ def attempts(wiring: Wiring) -> None:
         lambda ticket, attempt: attempt_key(secret, ticket, attempt),
     )
     wiring.environments.warm()
-    if keys.secrets(wiring.home) or wiring.settings.agents.default:
+    if keys.secrets(wiring.home) or default_agent(wiring.settings.agents):
         # A fleet that only runs commands need not wait three seconds for the models' SDKs.
         warm_agents()
     incarnation = wiring.ledger(Role.ATTEMPT).incarnation()
