@@ -360,7 +360,7 @@ MUTANTS = {
     ),
     "cap of a tenant": Mutant(
         "supervisor.admission:_blocked",
-        "tenants[request.tenant] >= caps.tenant",
+        "tenants[request.tenant] >= caps.of(request.tenant)",
         "False",
         life.test_caps_hold_and_say_why,
         (Caps(9, 3, 9), 3, 2),
