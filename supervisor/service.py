@@ -176,6 +176,9 @@ class Supervisor:
             if name not in owned:
                 self._take(name)
                 owned = self.owned
+        wall, mono = self._clock.now(), self._clock.monotonic()
+        strange = [keeper for keeper in self._keepers.values() if keeper.shard.history != self._history]
+        self._write([(keeper, keeper.recover(self._history, wall, mono)) for keeper in strange])
 
     def _recognise(self) -> None:
         """Looks whether the store is still the one that was told everything. Else all is dropped and taken anew."""
@@ -206,15 +209,13 @@ class Supervisor:
             outbox,
             dict(loaded.cursors),
             self._store.incarnation,
+            history=loaded.history,
         )
         if self._archivist is not None:
             self._archivist.opened(shard)
-        keeper = self._keepers[name] = ShardKeeper(shard, self._policy)
+        self._keepers[name] = ShardKeeper(shard, self._policy)
         standing = [order for orders in outbox.values() for order in orders.values()]
-        wall, mono = self._clock.now(), self._clock.monotonic()
-        self._post.take(standing, wall, mono)
-        if loaded.history != self._history:
-            self._write([(keeper, keeper.recover(loaded.history, self._history, wall, mono))])
+        self._post.take(standing, self._clock.now(), self._clock.monotonic())
 
     def _epoch(self, name: str) -> int:
         if name == keys.ADMISSION:

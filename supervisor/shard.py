@@ -52,6 +52,7 @@ class Shard:
     """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
 
     ``incarnation``: of the ledger; a ticket's trace follows from it. ``past``: tickets that were forgotten.
+    ``history``: of the store when it was owned last.
     ``claimed``: orders to start an attempt that came in the way of an earlier one's hand-over.
     """
 
@@ -61,6 +62,7 @@ class Shard:
     outbox: dict[str, dict[str, Outstanding]]
     cursors: dict[Source, str]
     incarnation: str = ""
+    history: str = ""
     clocks: Clocks = field(default_factory=Clocks)
     spacing: Spacing = field(default_factory=Spacing)
     past: set[str] = field(default_factory=set)
@@ -104,10 +106,10 @@ class ShardKeeper:
         self._decide_all(turn, list(turn.views), wall, mono, jitter)
         return turn
 
-    def recover(self, known: str, now: str, wall: float, mono: float) -> Turn:
-        """The first turn in the store's history ``now``; ``known`` is the one in which the shard was owned before."""
+    def recover(self, now: str, wall: float, mono: float) -> Turn:
+        """The first turn in the store's history ``now``."""
         turn = Turn(Batch(history=now), mono)
-        if lost_a_second(known, now):
+        if lost_a_second(self.shard.history, now):
             turn.batch.orders += asked_again(self.shard.views, self.shard.incarnation, wall)
         return turn
 
@@ -131,6 +133,7 @@ class ShardKeeper:
         shard.clocks.follow(shard.views, turn, mono)
         shard.views.update(turn.views)
         shard.cursors.update(turn.batch.cursors)
+        shard.history = turn.batch.history or shard.history
         for order in turn.batch.orders:
             shard.outbox.setdefault(order.effect.ticket, {})[order.effect.id] = order
         for effect_id in turn.batch.withdrawn:

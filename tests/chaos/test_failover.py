@@ -134,7 +134,7 @@ def test_a_store_with_another_history_is_a_recovery(tmp_path: Path) -> None:
     ("where", "old", "new"),
     [
         ("supervisor.service:Supervisor._recognise", "self._drop_all()", "pass"),
-        ("supervisor.shard:ShardKeeper.recover", "if lost_a_second(known, now):", "if False:"),
+        ("supervisor.shard:ShardKeeper.recover", "if lost_a_second(self.shard.history, now):", "if False:"),
     ],
 )
 def test_a_recovery_that_is_left_out_is_noticed(
