@@ -187,7 +187,7 @@ class GatesFinished:
 class GatesFailed:
     """The gates could not be run; nothing is said about the change. ``park`` is a Reason value or empty.
 
-    ``outage``: something outside is away; otherwise they would break again.
+    ``outage``: something outside is away; otherwise they would break again. ``handed_back``: their worker was stopped.
     """
 
     round: int
@@ -195,6 +195,7 @@ class GatesFailed:
     park: str = ""
     conflict: bool = False
     outage: bool = False
+    handed_back: bool = False
 
 
 # --- publisher -----------------------------------------------------------------------------------------------------
@@ -220,6 +221,7 @@ class PublishProblem(Enum):
     BASE_MOVED = "base_moved"
     FORGE_DOWN = "forge_down"
     FORBIDDEN = "forbidden"
+    HANDED_BACK = "handed_back"
 
 
 @dataclass(frozen=True, slots=True)
