@@ -384,6 +384,6 @@ def test_the_machine_notices_a_protection_switched_off(
     monkeypatch: pytest.MonkeyPatch, where: str, old: str, new: str
 ) -> None:
     Mutant(where, old, new).install(monkeypatch)
-    once = settings(max_examples=400, stateful_step_count=40, phases=[Phase.generate], report_multiple_bugs=False)
+    once = settings(max_examples=2000, stateful_step_count=40, phases=[Phase.generate], report_multiple_bugs=False)
     with pytest.raises((AssertionError, FleetError)):
         run_state_machine_as_test(OneShard, settings=once)
