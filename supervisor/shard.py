@@ -5,11 +5,10 @@ No I/O: ``absorb`` and ``tick`` return what is to be written; the service writes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from fleet.core.codec import CodecError, decode_event, encode
-from fleet.core.commands import Command, CommandKind
+from fleet.core.codec import CodecError, decode_event
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import InternalError
 from fleet.core.events import (
@@ -25,6 +24,7 @@ from fleet.core.events import (
     TicketAccepted,
     Withdrawn,
 )
+from fleet.core.frozen import replace
 from fleet.core.outbox import Outstanding
 from fleet.core.states import State
 from fleet.core.step import Batch
@@ -39,6 +39,7 @@ from supervisor.fold import fold
 from supervisor.hearing import hear, stale, waits_for
 from supervisor.liveness import CLOCKED, Clocks
 from supervisor.policy import Policy
+from supervisor.recovery import asked_again, lost_a_second, say_again
 from supervisor.stall import GUARDS_OWN
 from supervisor.telling import Spacing, spent_more, status, to_be_told
 
@@ -50,7 +51,7 @@ ROUND_EVERY = 5.0
 class Shard:
     """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
 
-    ``incarnation``: of the ledger; a ticket's trace follows from it.
+    ``incarnation``: of the ledger; a ticket's trace follows from it. ``past``: tickets that were forgotten.
     ``claimed``: orders to start an attempt that came in the way of an earlier one's hand-over.
     """
 
@@ -62,6 +63,7 @@ class Shard:
     incarnation: str = ""
     clocks: Clocks = field(default_factory=Clocks)
     spacing: Spacing = field(default_factory=Spacing)
+    past: set[str] = field(default_factory=set)
     claimed: set[str] = field(default_factory=set)
 
 
@@ -102,6 +104,13 @@ class ShardKeeper:
         self._decide_all(turn, list(turn.views), wall, mono, jitter)
         return turn
 
+    def recover(self, known: str, now: str, wall: float, mono: float) -> Turn:
+        """The first turn in the store's history ``now``; ``known`` is the one in which the shard was owned before."""
+        turn = Turn(Batch(history=now), mono)
+        if lost_a_second(known, now):
+            turn.batch.orders += asked_again(self.shard.views, self.shard.incarnation, wall)
+        return turn
+
     def next(self) -> float:
         """The monotonic moment at which ``tick`` has something to look at."""
         return min(self._agenda.next(), self._round + ROUND_EVERY)
@@ -134,6 +143,16 @@ class ShardKeeper:
         for name in turn.looked:
             if name in self.shard.views:
                 self._agenda.at(name, turn.mono)
+
+    def let_go(self, tickets: Collection[str]) -> None:
+        """The ledger has forgotten these tickets: memory follows, and knows them for forgotten."""
+        shard = self.shard
+        for name in tickets:
+            shard.past.add(name)
+            shard.views.pop(name)
+            shard.clocks.drop(name)
+            self._agenda.drop(name)
+        shard.claimed = {effect_id for effect_id in shard.claimed if effect_id.split(":", 1)[0] not in tickets}
 
     def hear(self, ticket: str, mono: float) -> None:
         """The worker of the ticket's current state is known to have begun."""
@@ -193,7 +212,7 @@ class ShardKeeper:
         """The same ticket accepted again is the same ticket (I2); anything else about an unknown one is refused."""
         if view is not None:
             return
-        ours = shard_of(event.ticket) == self.shard.name
+        ours = shard_of(event.ticket) == self.shard.name and event.ticket not in self.shard.past
         if ours and isinstance(event.data, TicketAccepted) and event.data.ticket.id == event.ticket:
             self._fold(turn, None, event)
         else:
@@ -208,10 +227,7 @@ class ShardKeeper:
             return
         if view.missing_from != wanted:
             self._fold(turn, view, self._own(view, EventsMissing(wanted), wall))
-        command = Command(f"{view.id}:{attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
-        data, trace = encode(command).decode(), self._trace(view.id)
-        tell = Effect(EffectKind.TELL, view.id, attempt, wanted, int(wall), data, trace)
-        turn.batch.orders.append(Outstanding(tell, wall))
+        turn.batch.orders.append(say_again(view, attempt, wanted, self.shard.incarnation, wall))
 
     def _fold(self, turn: Turn, view: TicketView | None, event: Envelope) -> None:
         # The trace follows from the ticket, so that what a worker wrote there need not be believed.

@@ -48,3 +48,8 @@ def approvals(ticket: str) -> str:
 
 def tell(ticket: str, attempt: int) -> str:
     return of(shard_of(ticket), "tell", ticket, str(attempt))
+
+
+def spent(ticket: str) -> str:
+    """What models cost a ticket: the gateway's (``fleet.adapters.spend``)."""
+    return of("spend", "ticket", ticket)

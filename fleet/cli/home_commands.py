@@ -195,7 +195,10 @@ def clean(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove what is no longer needed: leftovers of dead attempts, old logs; with --all the whole home."""
+    """Remove what is no longer needed: leftovers of dead attempts, old logs, also of tickets that the ledger forgot.
+
+    With --all the whole home.
+    """
     fleet = Client(open_home(), say, Settings() if everything else None)
     home = fleet.home
     if everything:
@@ -224,6 +227,11 @@ def clean(
         path.unlink()
     freed = fleet.wiring.environments.prune(0) if cache else 0
     print(f"swept {len(left)} slots, {len(logs)} old logs, {freed // 2**20} MiB of environments")
+    from fleet.local.cleaning import remove_old_segments  # noqa: PLC0415 - only this command needs it
+
+    count, size = remove_old_segments(fleet)
+    if count:
+        print(f"removed {count} sealed logs of forgotten tickets, {size / 2**20:.1f} MiB")
 
 
 @app.command()

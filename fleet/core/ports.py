@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fleet.core.archive import Past
 from fleet.core.effects import Effect
 from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
@@ -61,6 +62,10 @@ class Ledger(Protocol):
 
         Raises TemporaryError when the store is away or cannot write: nothing is then promised.
         """
+        ...
+
+    def past(self, ticket: str) -> Past | None:
+        """What is remembered of a ticket that ended so long ago that it has no view any more."""
         ...
 
     def outbox(self, effect_id: str, ticket: str) -> Effect | None:

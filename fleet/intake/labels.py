@@ -16,6 +16,7 @@ from fleet.core.forge import ForgeClient, Issue, LabelEvent, Page, Permission
 from fleet.core.labels import ALL
 from fleet.core.ports import Clock, Ledger
 from fleet.core.states import State
+from fleet.core.tenants import Tenants, others, tenant_of
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
 from fleet.intake.decide import Request
@@ -81,6 +82,7 @@ class LabelIntake:
         limits: Callable[[str, str], TicketLimits],
         agents: Callable[[str, str, str], tuple[str, ...]] = lambda repo, branch, agent: (agent,),
         recovery: Recovery | None = None,
+        tenants: Tenants | None = None,
     ) -> None:
         self._ledger = ledger
         self._forge = forge
@@ -88,6 +90,7 @@ class LabelIntake:
         self._limits = limits
         self._agents = agents
         self._recovery = recovery
+        self._tenants = tenants or {}
         self._intake = IntakeService(ledger, clock)
         self._log = log("intake")
 
@@ -104,9 +107,10 @@ class LabelIntake:
         if why or act is None:
             return self._ignored(watched, number, why)
         base = self._forge.repository(watched.repo).default_branch
+        tenant = tenant_of(self._tenants, watched.repo)
         try:
             text = clean(issue.title, issue.body)
-            first, *others = self._agents(watched.repo, base, watched.agent)
+            first, *route = self._agents(watched.repo, base, watched.agent)
             request = Request(
                 repo=watched.repo,
                 number=number,
@@ -114,11 +118,13 @@ class LabelIntake:
                 base=base,
                 agent=first,
                 requested_by=act.login,
+                tenant=tenant,
+                others=others(self._tenants, tenant),
                 limits=self._limits(watched.repo, base),
                 label=watched.label,
                 trigger=str(act.id),
                 acted_at=act.at,
-                route=tuple(others),
+                route=tuple(route),
             )
             known = self._recovery.known(watched.repo, issue) if self._recovery else None
             accepted = self._intake.accept(request, known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fleet.core.archive import Past
 from fleet.core.events import Envelope, Source, TicketAccepted
 from fleet.core.ports import Clock, Ledger
 from fleet.core.ticket import Ticket
@@ -40,7 +41,7 @@ class IntakeService:
         ``known`` looks tickets up; by default in the ledger.
         """
         now = self._clock.now()
-        decision = decide(request, known or self._ledger.view, now)
+        decision = decide(request, known or self._known, now)
         ticket = decision.ticket
         new = isinstance(decision, NewTicket)
         if new:
@@ -48,3 +49,7 @@ class IntakeService:
             self._ledger.send(Source.INTAKE, [event], durable=True)
             self._accepted(ticket)
         return Accepted(ticket, new, request.text.hidden, request.text.comments)
+
+    def _known(self, ticket: str) -> TicketView | Past | None:
+        """In this order: a ticket that is forgotten in between is found in the second place."""
+        return self._ledger.view(ticket) or self._ledger.past(ticket)

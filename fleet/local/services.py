@@ -20,6 +20,7 @@ import fleet.adapters.sandbox
 import fleet.forge.store  # noqa: F401
 from ci_gates.tasks import GateTasks
 from fleet.adapters.acl import Role
+from fleet.adapters.archive_store import ArchiveStore
 from fleet.adapters.celery_app import stopping
 from fleet.adapters.git import BareRepo
 from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher
@@ -55,6 +56,7 @@ from fleet.publisher.service import Publisher, Remote
 from fleet.publisher.tasks import PublisherTasks
 from fleet.rehearsal.server import serve as serve_rehearsal
 from supervisor.admission import Caps
+from supervisor.archive import Archivist, Keeping
 from supervisor.policy import Policy
 from supervisor.service import Supervisor
 from workers import host as attempt_host
@@ -145,7 +147,7 @@ def intake(wiring: Wiring) -> None:
     chosen = wiring.settings.intake
 
     def limits(repo: str, branch: str) -> TicketLimits:
-        return wiring.limits_from(forge.read_file(repo, REPO_FILE, branch), branch)
+        return wiring.limits_from(repo, forge.read_file(repo, REPO_FILE, branch), branch)
 
     def agents(repo: str, branch: str, agent: str) -> tuple[str, ...]:
         if not wiring.settings.agents.route:
@@ -164,7 +166,7 @@ def intake(wiring: Wiring) -> None:
         lambda repo: watches.agent(wiring.home, wiring.settings, repo),
         limits,
     )
-    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents, recovery)
+    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents, recovery, wiring.settings.tenants)
     comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))
 
     def watched() -> Iterable[Watched]:
@@ -190,9 +192,13 @@ def supervisor(wiring: Wiring) -> None:
     celery = wiring.celery(Role.SUPERVISOR, {})
     chosen = wiring.settings
     policy = Policy(**asdict(chosen.supervision))
-    caps = Caps(chosen.caps.tickets, chosen.caps.per_tenant, chosen.caps.per_repo, chosen.caps.open_pull_requests)
+    most = chosen.caps
+    places = {name: one.tickets for name, one in chosen.tenants.items() if one.tickets is not None}
+    caps = Caps(most.tickets, most.per_tenant, most.per_repo, most.open_pull_requests, places)
     waker = CeleryWaker(celery)
-    Supervisor(store, waker, wiring.clock, wiring.dice, policy, caps).run(stop.is_set)
+    keeping = Keeping(keep=chosen.ledger.keep_days * 86_400)
+    archivist = Archivist(ArchiveStore(wiring.client(Role.SUPERVISOR)), wiring.artifacts, wiring.clock, keeping)
+    Supervisor(store, waker, wiring.clock, wiring.dice, policy, caps, archivist).run(stop.is_set)
     celery.close()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fleet.adapters.crash import crash_here
 from fleet.adapters.git import BareRepo, HttpToken, PushStatus
 from fleet.adapters.git_run import network_error
 from fleet.core import labels
+from fleet.core.archive import DamagedSegment
 from fleet.core.codec import encode
 from fleet.core.errors import FleetError, ParkError, TemporaryError, UsageError
 from fleet.core.events import Envelope, Published, PublishFailed, PublishProblem
@@ -143,10 +145,12 @@ class Publisher:
         return next((one for one in names if self._artifacts.path(one) is not None), "")
 
     def _log(self, ticket: str) -> Iterator[Envelope]:
+        """What can be read of it: a comment without the story is better than none."""
         cursor = "0"
-        while entries := self._ledger.log(ticket, cursor):
-            cursor = entries[-1][0]
-            yield from (event for _, event in entries)
+        with suppress(DamagedSegment):
+            while entries := self._ledger.log(ticket, cursor):
+                cursor = entries[-1][0]
+                yield from (event for _, event in entries)
 
     def withdraw(self, view: TicketView, number: int, why: str) -> bool:
         """Closes the ticket's pull request and says why (I20); False when it is not the fleet's own to close.
