@@ -136,16 +136,22 @@ class BareRepo:
         Raises GitDenied (token, address) or TemporaryError (network).
         """
         options = ("--no-tags", "--no-write-fetch-head", "--quiet", *(("--prune",) if prune else ()))
-        args = ("fetch", *options, "--", str(source), *refspecs)
+        done = self._asking(("fetch", *options, "--", str(source), *refspecs), auth, trust_owner)
+        if not done.ok:
+            raise network_error(done, f"fetching from {source}")
+
+    def shows_branches(self, source: str | Path, auth: HttpToken | None = None, *, trust_owner: bool = False) -> bool:
+        """Whether a URL or a local repository shows any branch now."""
+        return self._asking(("ls-remote", "--exit-code", "--heads", "--", str(source)), auth, trust_owner).ok
+
+    def _asking(self, args: Sequence[str], auth: HttpToken | None, trust_owner: bool) -> Completed:
         settings = auth.settings() if auth else ()
         with tempfile.NamedTemporaryFile("w", prefix="fleet-git-", suffix=".config") as trust:
             # upload-pack, a child in the other repository, reads safe.directory from a real file only.
             trust.write("[safe]\n\tdirectory = *\n" if trust_owner else "")
             trust.flush()
             env = {"GIT_CONFIG_GLOBAL": trust.name}
-            done = self.call(*args, settings=settings, env=env, timeout=_NETWORK_S, check=False)
-        if not done.ok:
-            raise network_error(done, f"fetching from {source}")
+            return self.call(*args, settings=settings, env=env, timeout=_NETWORK_S, check=False)
 
     def push(self, url: str, source: str, ref: str, expected_old: str, auth: HttpToken | None = None) -> PushResult:
         """Moves ``ref`` at ``url`` to ``source`` if it is ``expected_old`` there ('' = must not exist).

@@ -10,11 +10,16 @@ from pathlib import Path
 
 from fleet.adapters.git import BareRepo, HttpToken, store_name
 from fleet.adapters.layout import Layout
+from fleet.core.errors import TemporaryError
 
 # How to reach a repository: (owner/name) → (URL, read-only token or None).
 Origin = Callable[[str], tuple[str, HttpToken | None]]
 
 _BRANCHES = "+refs/heads/*:refs/heads/*"
+# Asked for by name, so that a fetch fails that saw no list of refs: git takes a cut-off head of an HTTP answer for the
+# empty list of a very old server, and would then prune every branch and call that a success.
+_HEAD = "+HEAD:refs/fleet/head"
+_NO_HEAD = "couldn't find remote ref HEAD"
 
 
 class Mirrors:
@@ -27,14 +32,26 @@ class Mirrors:
     def fetch(self, repo: str) -> BareRepo:
         """The mirror with all branches as they are at the forge now. One fetch at a time per repository.
 
-        Raises GitDenied (token, address) or TemporaryError (network).
+        Raises GitDenied (token, address) or TemporaryError (network, or no branch was shown).
         """
         path = self._layout.mirrors / store_name(repo)
         with self._locked(path):
             mirror = self._open(path)
             url, token = self._origin(repo)
-            mirror.fetch(url, (_BRANCHES,), token, prune=True, trust_owner="://" not in url)
+            local = "://" not in url
+            try:
+                mirror.fetch(url, (_BRANCHES, _HEAD), token, prune=True, trust_owner=local)
+            except TemporaryError as error:
+                if _NO_HEAD not in str(error):
+                    raise
+                self._without_head(mirror, repo, url, token, local)
             return mirror
+
+    def _without_head(self, mirror: BareRepo, repo: str, url: str, token: HttpToken | None, local: bool) -> None:
+        """Its default branch does not exist, or the answer was cut off. Nothing is pruned then."""
+        if not mirror.shows_branches(url, token, trust_owner=local):
+            raise TemporaryError(f"The forge showed no branch of {repo} at all.", "It is asked again.")
+        mirror.fetch(url, (_BRANCHES,), token, trust_owner=local)
 
     def _open(self, path: Path) -> BareRepo:
         if (path / "HEAD").exists():
