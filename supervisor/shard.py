@@ -6,7 +6,7 @@ No I/O: ``absorb`` and ``tick`` return what is to be written; the service writes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from fleet.core.codec import CodecError, decode_event, encode
 from fleet.core.commands import Command, CommandKind
@@ -25,6 +25,7 @@ from fleet.core.events import (
     TicketAccepted,
     Withdrawn,
 )
+from fleet.core.frozen import replace
 from fleet.core.outbox import Outstanding
 from fleet.core.states import State
 from fleet.core.step import Batch
