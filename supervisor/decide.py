@@ -14,17 +14,20 @@ from fleet.core.events import PublishProblem, SlotAsked, StateChanged, SteersTol
 from fleet.core.retry import repeated
 from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
-from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell
+from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell, used_up
 from supervisor.ladder import climb, stopped
 from supervisor.late import hand_over, overtaken
 from supervisor.policy import Policy
 from supervisor.reds import unchanged
-from supervisor.retries import after_failure, again, used_up, wait
+from supervisor.retries import after_failure, again, wait
+from supervisor.route import passed_on
 
 # What decisions are made of is defined beside this module for its length; callers find it here, too.
 __all__ = ["Decision", "Moment", "Order", "decide", "order"]
 
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
+# Nothing was wrong with the work, and what it waited for is over.
+_AT_ONCE = frozenset({Reason.LOST, Reason.HANDED_BACK})
 _CAN_PAUSE = frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.GATING, State.BACKING_OFF})
 
 
@@ -75,7 +78,7 @@ def _queued(view: TicketView) -> Decision | None:
 
 def _at_work(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     if view.change is not None:
-        known = unchanged(view, moment)
+        known = unchanged(view, moment, policy)
         if known is not None:
             return known
         gates = Effect(EffectKind.RUN_GATES, view.id, view.attempt, view.round + 1)
@@ -140,6 +143,8 @@ def _gating(view: TicketView, moment: Moment, policy: Policy) -> Decision | None
         return _red(view, verdict.summary, moment, policy)
     if failed is not None and failed.park:
         return end(view, State.PARKED, _park_reason(failed.park), failed.detail)
+    if failed is not None and failed.handed_back:
+        return _regate(view, Reason.HANDED_BACK, failed.detail, moment, policy, policy.waits)
     if failed is not None and failed.conflict:
         return _conflict(view, failed.detail, moment, policy)
     if verdict is not None or failed is not None:
@@ -161,7 +166,10 @@ def _park_reason(name: str) -> Reason:
 def _red(view: TicketView, summary: str, moment: Moment, policy: Policy) -> Decision:
     """A command cannot learn from a red gate, so its ticket ends; a model gets the failures (≤ gate_rounds)."""
     rounds = view.failed(Reason.GATES_RED.value) + 1
-    if view.ticket.agent.startswith("command:") or rounds >= view.ticket.limits.gate_rounds:
+    over = view.agent.startswith("command:") or rounds >= view.ticket.limits.gate_rounds
+    if (onward := passed_on(view, Reason.GATES_RED, summary, moment, policy, over=over)) is not None:
+        return onward
+    if over:
         return end(view, State.REJECTED, Reason.GATES_RED, summary)
     if used_up(view):
         return end(view, State.ESCALATED, Reason.ATTEMPTS_USED_UP, summary)
@@ -178,11 +186,11 @@ def _regate(view: TicketView, reason: Reason, detail: str, moment: Moment, polic
     times = view.failed(repeated(State.GATING, reason)) + 1
     if times >= most:
         said = f"The gates could not be run {times} times. {detail}"
-        if most == policy.outages:
+        if most in (policy.outages, policy.waits):
             return end(view, State.PARKED, Reason.CONFIG, said)
         return end(view, State.ESCALATED, Reason.POISON, said)
     turn = view.turn + 1
-    delay = 0.0 if reason is Reason.LOST else pause_before(policy, times, moment)
+    delay = 0.0 if reason in _AT_ONCE else pause_before(policy, times, moment)
     again = order(view, EffectKind.RUN_GATES, turn=turn)
     return Decision(StateChanged(State.GATING, reason, detail, turn=turn), (Order(again, delay),))
 
@@ -199,6 +207,8 @@ def _publishing(view: TicketView, moment: Moment, policy: Policy) -> Decision | 
     match failed.problem:
         case PublishProblem.FORGE_DOWN:
             return _republish(view, Reason.TRANSIENT, failed.detail, moment, policy, failed.retry_after)
+        case PublishProblem.HANDED_BACK:
+            return _republish(view, Reason.HANDED_BACK, failed.detail, moment, policy)
         case PublishProblem.FORBIDDEN:
             return end(view, State.PARKED, Reason.CONFIG, failed.detail)
         case PublishProblem.MOVED:
@@ -223,11 +233,12 @@ def _republish(
     retry_after: float | None = None,
 ) -> Decision:
     turn, times = view.turn + 1, view.failed(repeated(State.PUBLISHING, reason)) + 1
-    if reason is Reason.TRANSIENT and times >= policy.outages:
+    waited = {Reason.TRANSIENT: policy.outages, Reason.HANDED_BACK: policy.waits}.get(reason)
+    if waited is not None and times >= waited:
         return end(view, State.PARKED, Reason.CONFIG, f"Publishing failed {times} times. {detail}")
     if reason is Reason.LOST and times >= policy.publish_turns:
         return end(view, State.ESCALATED, Reason.POISON, f"The publisher vanished {times} times. {detail}")
-    delay = 0.0 if reason is Reason.LOST else pause_before(policy, times, moment, retry_after)
+    delay = 0.0 if reason in _AT_ONCE else pause_before(policy, times, moment, retry_after)
     again = order(view, EffectKind.PUBLISH, turn=turn)
     return Decision(StateChanged(State.PUBLISHING, reason, detail, turn=turn), (Order(again, delay),))
 

@@ -56,6 +56,11 @@ def end(view: TicketView, state: State, reason: Reason, detail: str) -> Decision
     return Decision(StateChanged(state, reason, detail), return_slot(view))
 
 
+def used_up(view: TicketView) -> bool:
+    """Whether the attempt that just ended was the last one the ticket may have."""
+    return view.attempt - view.hand_backs >= view.ticket.limits.attempts
+
+
 def return_slot(view: TicketView) -> tuple[Order, ...]:
     if not view.slot and view.state is not State.QUEUED:
         return ()

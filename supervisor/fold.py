@@ -56,7 +56,7 @@ from fleet.core.frozen import replace
 from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
-from supervisor import late, reds
+from supervisor import late, reds, route
 from supervisor.comments import meant, noted
 from supervisor.people import afforded, people
 from supervisor.stall import sign_words, watched
@@ -233,11 +233,13 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         # A publisher that died between creating the pull request and telling leaves one behind: it is looked for.
         moved = replace(moved, withdraw=0)
     if changed.state is State.GATING:
-        again = changed.reason in (Reason.LOST, Reason.TRANSIENT)
+        again = changed.reason in _TOLD_AGAIN
         moved = replace(moved, slot=0, round=view.round if again else view.round + 1)
     elif changed.state is not State.RUNNING:
         moved = replace(moved, slot=0)
     moved = _counted(moved, view, changed)
+    if changed.agent:
+        moved = _taken_over(moved, changed.agent)
     if view.reason is Reason.NEEDS_INPUT and changed.reason is Reason.RESUMED:
         # The next attempt reads question and answer before its first turn, or it would ask again.
         answer = f"It asked a person: {view.digest}\nThe person answered: {' '.join(view.steers)}"
@@ -268,13 +270,21 @@ def _counted(moved: TicketView, view: TicketView, changed: StateChanged) -> Tick
         moved = replace(moved, hand_backs=view.hand_backs + 1)
     if changed.reason not in _COUNTED:
         return moved
-    if changed.state is view.state and changed.reason in (Reason.LOST, Reason.TRANSIENT):
+    if changed.state is view.state and changed.reason in _TOLD_AGAIN:
         causes = {repeated(view.state, changed.reason)}
     else:
         causes = {changed.reason.value, death(changed.reason.value, changed.detail)}
     if changed.reason is Reason.GATES_RED:
         causes |= reds.causes(view)
+    if changed.reason in route.AGAINST:
+        moved = replace(moved, tries=view.tries + 1)
     return replace(moved, failures=_count(view.failures, causes))
+
+
+def _taken_over(moved: TicketView, agent: str) -> TicketView:
+    """Another agent is new evidence: what was held against the one before is not held against it."""
+    kept = tuple(pair for pair in moved.failures if not route.forgets(pair[0]))
+    return replace(moved, passed_to=agent, tries=0, failures=kept)
 
 
 def _red(view: TicketView) -> str:
@@ -295,9 +305,12 @@ _UNCOUNTED = frozenset(
         Reason.NEEDS_INPUT,
     }
 )
+# The same order once more, for the same round.
+_TOLD_AGAIN = frozenset({Reason.LOST, Reason.TRANSIENT, Reason.HANDED_BACK})
 _WAITS = (Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT)
 _FORGIVEN = frozenset(
-    {reason.value for reason in _WAITS} | {repeated(s, Reason.TRANSIENT) for s in (State.GATING, State.PUBLISHING)}
+    {reason.value for reason in _WAITS}
+    | {repeated(s, r) for s in (State.GATING, State.PUBLISHING) for r in (Reason.TRANSIENT, Reason.HANDED_BACK)}
 )
 _COUNTED = frozenset(
     {

@@ -8,7 +8,9 @@ from __future__ import annotations
 from fleet.core.events import StateChanged
 from fleet.core.states import Reason, State
 from fleet.core.view import GateSummary, TicketView
-from supervisor.decision import Decision, Moment, end, return_slot
+from supervisor.decision import Decision, Moment, end, return_slot, used_up
+from supervisor.policy import Policy
+from supervisor.route import passed_on
 
 RED = frozenset({"failed", "timed_out"})
 PREFIX = "red:"
@@ -37,21 +39,24 @@ def known(view: TicketView) -> list[str]:
     return [cause.removeprefix(key) for cause, _ in view.failures if cause.startswith(key)]
 
 
-def unchanged(view: TicketView, moment: Moment) -> Decision | None:
+def unchanged(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     """What follows from a change that is known to be red; None for a new one, which is to be gated."""
     gates = known(view)
     if not gates or view.change is None:
         return None
     times = max(view.failed(f"{_key(view.change.tree)}{name}") for name in gates) + 1
     names = ", ".join(gates)
-    if view.attempt - view.hand_backs >= view.ticket.limits.attempts or _rounds_over(view):
-        said = (
+    said = f"The same change failed before ({names}), so it was not checked again. Change something else."
+    onward = passed_on(view, Reason.GATES_RED, said, moment, policy, return_slot(view), over=_rounds_over(view))
+    if onward is not None:
+        return onward
+    if used_up(view) or _rounds_over(view):
+        poison = (
             f"The agent handed over the same change {times} times, and on it this is red: {names}. Look at what the "
             "gate says: if the gate is wrong, mend it on the base branch; if the issue leaves something open, say it "
             "there or with `fleet steer`, or name another agent."
         )
-        return end(view, State.ESCALATED, Reason.POISON, said)
-    said = f"The same change failed before ({names}), so it was not checked again. Change something else."
+        return end(view, State.ESCALATED, Reason.POISON, poison)
     return Decision(StateChanged(State.BACKING_OFF, Reason.GATES_RED, said, moment.now), return_slot(view))
 
 

@@ -14,8 +14,9 @@ from fleet.core.events import AttemptFailed, StateChanged
 from fleet.core.retry import FailureClass, death
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
-from supervisor.decision import Decision, Moment, Order, end, pause_before, return_slot, tell
+from supervisor.decision import Decision, Moment, Order, end, pause_before, return_slot, tell, used_up
 from supervisor.policy import Policy
+from supervisor.route import passed_on
 
 _COUNTED_AS = {
     FailureClass.CRASHED: Reason.CRASHED,
@@ -48,26 +49,32 @@ _WAITED_FOR = frozenset({Reason.LOST, Reason.STALLED})
 
 def after_failure(view: TicketView, failure: AttemptFailed, moment: Moment, policy: Policy) -> Decision:
     """By class, one fixed policy each. A command does the same thing twice, so its own failures are not retried."""
-    command = view.ticket.agent.startswith("command:")
+    command = view.agent.startswith("command:")
     match failure.failure:
         case FailureClass.CRASHED | FailureClass.AGENT_ERROR | FailureClass.PROTOCOL:
             return again(view, _COUNTED_AS[failure.failure], failure.detail, moment, policy)
         case FailureClass.DEADLINE:
             if command:
-                return end(view, State.REJECTED, Reason.COMMAND_FAILED, failure.detail)
+                return _rejected(view, Reason.COMMAND_FAILED, failure.detail, moment, policy)
             return again(view, Reason.AGENT_ERROR, failure.detail, moment, policy)
         case FailureClass.COMMAND_FAILED:
-            return end(view, State.REJECTED, Reason.COMMAND_FAILED, failure.detail)
+            return _rejected(view, Reason.COMMAND_FAILED, failure.detail, moment, policy)
         case FailureClass.NOTHING_CHANGED:
             if not command:
                 return again(view, Reason.PROTOCOL, failure.detail, moment, policy)
-            return end(view, State.REJECTED, Reason.NOTHING_CHANGED, failure.detail)
+            return _rejected(view, Reason.NOTHING_CHANGED, failure.detail, moment, policy)
         case FailureClass.CONFIG | FailureClass.NO_SANDBOX | FailureClass.BUDGET | FailureClass.NEEDS_INPUT:
             return end(view, State.PARKED, _PARKED_BY[failure.failure], failure.detail)
         case FailureClass.TRANSIENT | FailureClass.PROVIDER_LIMIT | FailureClass.HANDED_BACK | FailureClass.CANCELLED:
             return wait(view, _WAITS_AS[failure.failure], failure.detail, moment, policy, failure.retry_after)
         case _ as never:
             assert_never(never)
+
+
+def _rejected(view: TicketView, reason: Reason, detail: str, moment: Moment, policy: Policy) -> Decision:
+    """A command failed: it would again. The next agent of the route may do better."""
+    onward = passed_on(view, Reason.AGENT_ERROR, detail, moment, policy, return_slot(view), over=True)
+    return onward or end(view, State.REJECTED, reason, detail)
 
 
 def wait(
@@ -96,21 +103,18 @@ def again(view: TicketView, reason: Reason, detail: str, moment: Moment, policy:
     # when nobody waits for its change any more (``supervisor.late``).
     leave = (Order(tell(view, CommandKind.CANCEL, "superseded")),) if waited else ()
     orders = (*leave, *return_slot(view))
+    on = return_slot(view) if reason is Reason.LOST else orders
     deaths = view.failed(death(reason.value, detail)) + 1
-    if deaths >= policy.same_death:
+    always = deaths >= policy.same_death
+    if (onward := passed_on(view, reason, detail, moment, policy, on, over=always)) is not None:
+        return onward
+    if always:
         said = f"{deaths} attempts ended the same way ({_words(reason)}). {_REMEDY[reason]} The last one: {detail}"
         return Decision(StateChanged(State.ESCALATED, Reason.POISON, said), orders)
     if used_up(view):
         return Decision(StateChanged(State.ESCALATED, Reason.ATTEMPTS_USED_UP, detail), orders)
     pause = 0.0 if waited else pause_before(policy, view.failed(reason.value) + 1, moment)
-    if reason is Reason.LOST:
-        orders = return_slot(view)
-    return Decision(StateChanged(State.BACKING_OFF, reason, detail, moment.now + pause), orders)
-
-
-def used_up(view: TicketView) -> bool:
-    """Whether the attempt that just ended was the last one the ticket may have."""
-    return view.attempt - view.hand_backs >= view.ticket.limits.attempts
+    return Decision(StateChanged(State.BACKING_OFF, reason, detail, moment.now + pause), on)
 
 
 def _words(reason: Reason) -> str:

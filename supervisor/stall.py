@@ -17,10 +17,8 @@ from fleet.core.states import State
 from fleet.core.view import TicketView, Watch
 from supervisor.policy import Policy
 
-SAME = 4
-SAME_ERROR = 3
-ALTERNATING = 6
-_CALLS = 12
+# Calls that are remembered; a loop of more than these is not seen as one.
+CALLS = 12
 _SEEN = 64
 _ERROR = "!"
 
@@ -52,7 +50,7 @@ class Quiet:
 def watched(watch: Watch, call: str, digest: str, exit_code: int) -> Watch:
     """``watch`` after a call ended. A call whose result is new is progress and ends the streak."""
     name = hashlib.sha256(f"{call}\0{digest}\0{exit_code}".encode()).hexdigest()[:12]
-    calls = (*watch.calls, name + (_ERROR if exit_code else ""))[-_CALLS:]
+    calls = (*watch.calls, name + (_ERROR if exit_code else ""))[-CALLS:]
     after = replace(watch, asking=False, doing="", calls=calls)
     if name in watch.seen:
         return after
@@ -85,26 +83,35 @@ def cause(watch: Watch, quiet: Quiet, policy: Policy) -> str:
     if quiet.word > (policy.model_silence if watch.asking else policy.silence):
         return "silence"
     calls = watch.calls
-    if len(calls) >= SAME and len(set(calls[-SAME:])) == 1:
+    if _one(calls, policy.same_calls):
         return "loop"
-    if len(calls) >= SAME_ERROR and len(set(calls[-SAME_ERROR:])) == 1 and calls[-1].endswith(_ERROR):
+    if _one(calls, policy.same_errors) and calls[-1].endswith(_ERROR):
         return "errors"
-    last = calls[-ALTERNATING:]
-    if len(last) == ALTERNATING and len(set(last[::2])) == len(set(last[1::2])) == 1 and last[0] != last[1]:
+    last = calls[-min(policy.alternations, CALLS) :]
+    if 1 < policy.alternations <= len(calls) and last[0] != last[1] and len({*last[::2]}) == len({*last[1::2]}) == 1:
         return "alternation"
     return "idleness" if quiet.progress > policy.no_progress else ""
 
 
+def _one(calls: tuple[str, ...], most: int) -> bool:
+    """Whether the last ``most`` calls are one and the same, with one and the same result."""
+    return 0 < most <= len(calls) and len(set(calls[-most:])) == 1
+
+
 def next_rung(view: TicketView, quiet: Quiet, policy: Policy) -> Nudged | None:
     """The step to take now; None while all is well or the last step still has time to help."""
-    if view.state is not State.RUNNING or view.ticket.agent.startswith("command:"):
+    if view.state is not State.RUNNING or view.agent.startswith("command:"):
         return None
     why = cause(view.watch, quiet, policy)
     if not why or quiet.rung < _patience(view.watch, policy):
         return None
     rung = next((rung for rung in _LADDER[view.watch.rung :] if rung is not _USELESS.get(why)), Rung.STOP)
     seconds = quiet.word if why == "silence" else quiet.progress
-    text = "" if rung is Rung.PROBE else _TEXT[why].format(seconds=seconds, same=SAME, errors=SAME_ERROR)
+    text = (
+        ""
+        if rung is Rung.PROBE
+        else _TEXT[why].format(seconds=seconds, same=policy.same_calls, errors=policy.same_errors)
+    )
     return Nudged(rung, why, text, round(seconds, 1))
 
 

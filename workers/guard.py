@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleet.adapters import fork
@@ -101,6 +101,8 @@ class Guard:
         view = self._claim()
         if view is None:
             return
+        # Whoever of the ticket's route is at work now.
+        view = replace(view, ticket=replace(view.ticket, agent=view.agent))
         with about_ticket(view.ticket, self._attempt, lambda: self._post.incarnation):
             self._carry_out(view)
 

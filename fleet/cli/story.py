@@ -31,12 +31,14 @@ def fetch_line(view: TicketView, attempt: int, bundle: Path) -> str:
 
 def lines(view: TicketView, told: Sequence[AttemptStory], artifacts: Artifacts) -> Iterator[str]:
     """For people. What came from outside is made safe by the printer."""
+    relay = len({one.agent for one in told if one.agent}) > 1
     for one in told:
         how = one.ended.replace("_", " ") or "at work"
         facts = [how, f"{one.seconds:.1f} s"] if one.ended else [how]
         facts += _count(one.turns, "turn") + _count(one.calls, "tool call")
         facts += [f"nudged {one.nudges}×"] * bool(one.nudges)
         facts += [f"${one.cost.usd:.4f}"] * bool(one.cost.model_calls)
+        facts += [f"by {one.agent}"] * relay
         yield f"attempt {one.number}  {', '.join(facts)}"
         if one.detail and one.detail != view.detail:
             yield f"    {_first(one.detail)}"
@@ -59,6 +61,7 @@ def rows(view: TicketView, told: Sequence[AttemptStory], artifacts: Artifacts) -
             {
                 "attempt": one.number,
                 "ended": one.ended,
+                "agent": one.agent,
                 "detail": one.detail,
                 "digest": one.digest,
                 "seconds": round(one.seconds, 3),

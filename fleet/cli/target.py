@@ -8,12 +8,14 @@ from pathlib import Path
 from fleet.adapters.acl import Role
 from fleet.core.errors import UsageError
 from fleet.core.forge import Issue, Repository
+from fleet.core.routes import default_agent
 from fleet.intake.decide import Request
 from fleet.intake.service import Accepted, IntakeService
 from fleet.intake.text import IssueText, clean, decode, parse
 from fleet.local import keys
 from fleet.local.checkout import look
 from fleet.local.client import Client
+from workers.agents import backend_for
 
 LABEL = "fleet"
 MOST_ISSUE_BYTES = 1_000_000
@@ -50,7 +52,7 @@ def at_github(fleet: Client, where: str, issue: str | None) -> tuple[str, int] |
 
 def agent_of(fleet: Client, agent: str | None) -> str:
     """The named agent, else the operator's default. Raises UsageError when there is none."""
-    chosen = agent if agent is not None else fleet.settings.agents.default
+    chosen = agent if agent is not None else default_agent(fleet.settings.agents)
     if chosen:
         return chosen
     known = keys.named(fleet.home)
@@ -149,12 +151,16 @@ def _check(repo: Repository, issue: Issue, with_token: bool) -> None:
 def _accept(
     fleet: Client, repo: str, number: int, text: IssueText, branch: str, agent: str, local_path: str = ""
 ) -> Accepted:
+    first, *others = fleet.agents_of(repo, branch, agent)
+    for one in (first, *others):
+        backend_for(one)
     request = Request(
         repo=repo,
         number=number,
         text=text,
         base=branch,
-        agent=agent,
+        agent=first,
+        route=tuple(others),
         requested_by="local",
         limits=fleet.limits_of(repo, branch),
         local_path=local_path,

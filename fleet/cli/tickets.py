@@ -15,7 +15,7 @@ from fleet.cli import story as attempts
 from fleet.cli.app import app, put_json, running, safe
 from fleet.cli.follow import follow_ticket
 from fleet.cli.live import Printer
-from fleet.cli.wording import at_rest, hidden_words, result, why
+from fleet.cli.wording import agent_words, at_rest, hidden_words, result, why
 from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, Envelope, RetryRequested, SteerRequested
 from fleet.core.states import Reason, State
@@ -133,7 +133,7 @@ def steer(
     words = " ".join(text.split())[:2000]
     if not words:
         raise UsageError("There is nothing to say.", 'Write it as the last word: fleet steer TICKET "…".')
-    if view.state.terminal or view.ticket.agent.startswith("command:"):
+    if view.state.terminal or view.agent.startswith("command:"):
         what = "has ended" if view.state.terminal else "runs a command, which cannot listen"
         raise UsageError(f"{view.id} {what}.", "Only a ticket with a model can be steered.")
     fleet.tell(view, SteerRequested("cli", words))
@@ -180,7 +180,7 @@ def _head(view: TicketView, admission: str, link: str, cost: str) -> None:
     rows: list[tuple[str, Any]] = [
         ("issue", f"{view.ticket.issue} “{view.ticket.title}” by {view.ticket.requested_by}"),
         ("left out", hidden_words(view.ticket)),
-        ("agent", view.ticket.agent),
+        ("agent", agent_words(view)),
         ("base", f"{view.ticket.base} {view.base_sha[:12]}"),
         ("attempts", f"{view.attempt - view.hand_backs} of {view.ticket.limits.attempts}"),
         ("cost", cost),

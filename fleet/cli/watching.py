@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fleet.core.errors import UsageError
+from fleet.core.routes import default_agent
 from fleet.intake.watched import Watched
 from fleet.local import keys, watches
 from fleet.local.client import Client
@@ -17,7 +18,7 @@ def checked(fleet: Client, name: str, label: str | None, agent: str | None) -> W
     fleet.home.make()
     keys.keep(fleet.home)
     settings = fleet.settings
-    who = agent or settings.agents.default
+    who = agent or default_agent(settings.agents)
     if not who:
         raise UsageError("No agent is named for labelled issues.", "Give one, for example --agent anthropic.")
     backend_for(who)
@@ -52,5 +53,5 @@ def said(fleet: Client, watched: Iterable[Watched]) -> Iterable[str]:
     """A line for each."""
     every = fleet.settings.intake.poll_seconds
     for one in watched:
-        who = one.agent or "no agent is named: set agents.default"
+        who = one.agent or "no agent is named: set agents.default or agents.route"
         yield f"watch   {one.repo}: issues labelled “{one.label}”, every {every:g} s, agent {who}"

@@ -65,8 +65,8 @@ def sentence(event: Envelope) -> str:  # noqa: PLR0912 - one flat match over the
     match event.data:
         case TicketAccepted(ticket=ticket):
             return f"accepted {ticket.issue} “{ticket.title}” on {ticket.base}"
-        case StateChanged(state=state, reason=reason, detail=detail):
-            words = f"{state.value} ({reason.value.replace('_', ' ')})"
+        case StateChanged(state=state, reason=reason, detail=detail, agent=agent):
+            words = f"{state.value} ({reason.value.replace('_', ' ')})" + (f"; {agent} takes over" if agent else "")
             return f"{words}: {detail}" if detail and not state.active else words
         case AttemptStarted(host=host):
             return f"attempt {event.attempt} claimed on {host}"
@@ -122,6 +122,12 @@ def _of_models(event: Envelope) -> str:
             tokens = f"{cost.input_tokens} + {cost.output_tokens} tokens"
             return f"turn {turn} of {model}: {tokens}, ${cost.usd:.4f}"
     return ""
+
+
+def agent_words(view: TicketView) -> str:
+    """Who works on a ticket, whom it took over from, and who comes after."""
+    came = f" (took over; {view.ticket.agent} began)" if view.passed_to else ""
+    return f"{view.agent}{came}{'; then ' if view.following else ''}{', then '.join(view.following)}"
 
 
 def limits_words(settings: Settings) -> str:

@@ -93,8 +93,8 @@ def parse(data: bytes | None) -> RepoConfig:
         raise GateConfigError(line, f"This is not TOML: {error}.", "Mend the line.") from None
     lines = _Lines(text)
     root = _Table(lines, (), table)
-    # [limits] is read by fleet.core.settings.tighten, which knows the operator's floor.
-    root.only("version", "gates", "policy", "dependencies", "limits")
+    # [limits] and [agents] are read by fleet.core.settings and fleet.core.routes, which know what the operator allows.
+    root.only("version", "gates", "policy", "dependencies", "limits", "agents")
     _version(root)
     gates = root.table("gates")
     return RepoConfig(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fleet.core.states import State
 
 PREFIX = "fleet:"
-QUEUED, WORKING, REVIEW, PARKED, FAILED, DONE, STOPPED = (
-    f"{PREFIX}{word}" for word in ("queued", "working", "review", "parked", "failed", "done", "cancelled")
+QUEUED, WORKING, REVIEW, PARKED, FAILED, ESCALATED, DONE, STOPPED = (
+    f"{PREFIX}{word}" for word in ("queued", "working", "review", "parked", "failed", "escalated", "done", "cancelled")
 )
-ALL = (QUEUED, WORKING, REVIEW, PARKED, FAILED, DONE, STOPPED)
+ALL = (QUEUED, WORKING, REVIEW, PARKED, FAILED, ESCALATED, DONE, STOPPED)
 
 LABEL_OF = {
     State.QUEUED: QUEUED,
@@ -20,7 +20,7 @@ LABEL_OF = {
     State.IN_REVIEW: REVIEW,
     State.PARKED: PARKED,
     State.REJECTED: FAILED,
-    State.ESCALATED: FAILED,
+    State.ESCALATED: ESCALATED,
     State.MERGED: DONE,
     State.CLOSED: STOPPED,
     State.CANCELLED: STOPPED,

@@ -44,9 +44,15 @@ class SupervisionSettings:
     """Seconds. ``lost_after``: silence of the guard that counts as death. ``claim_within``: for an attempt that nobody
     takes. ``silence``: without any word of the agent (``model_silence`` while it waits for a model).
 
-    ``no_progress``: alive, but no new diff, test result or distinct call. ``between_rungs``: from one step of the
-    ladder to the next; ``probe_within``: for the guard's answer to the first one, ``stop_within``: for its word after
-    the last one that nothing of the attempt lives. ``backoff_first`` doubles up to ``backoff_most``.
+    ``no_progress``: alive, but no new diff, test result or distinct call.
+
+    ``same_calls``, ``same_errors``, ``alternations``: calls in a row with the same result, with the same error, and of
+    two in turns, that make a loop (0: never; 12 at most). ``between_rungs``: from one step of the ladder to the next;
+    ``probe_within``: for the guard's answer to the first one, ``stop_within``: for its word after the last one that
+    nothing of the attempt lives. ``backoff_first`` doubles up to ``backoff_most``.
+
+    ``same_death``: attempts that may end the same way. ``agent_tries``: attempts of one agent of a route that may end
+    badly before the next one takes over.
     """
 
     lost_after: float = 30.0
@@ -54,9 +60,14 @@ class SupervisionSettings:
     silence: float = 120.0
     model_silence: float = 600.0
     no_progress: float = 480.0
+    same_calls: int = 4
+    same_errors: int = 3
+    alternations: int = 6
     between_rungs: float = 120.0
     probe_within: float = 10.0
     stop_within: float = 30.0
+    same_death: int = 3
+    agent_tries: int = 2
     backoff_first: float = 30.0
     backoff_most: float = 900.0
 
@@ -77,9 +88,12 @@ class BudgetSettings:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """``default``: who works on a ticket that names nobody, for example ``anthropic``; empty: it must be named."""
+    """``default``: who works on a ticket that names nobody, for example ``anthropic``; empty: the first of the route,
+    and without one it must be named. ``route``: who takes over, in this order, when an agent is at its end.
+    """
 
     default: str = ""
+    route: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fleet.core.budget import Cost
 from fleet.core.events import (
     AttemptFailed,
+    AttemptStarted,
     ChangeReady,
     Envelope,
     GateFinished,
@@ -33,7 +34,8 @@ CHANGE_REF = "refs/fleet/change"
 @dataclass(frozen=True, slots=True)
 class AttemptStory:
     """``ended``: the reason of the move that ended it, empty while it lives. ``digest``: the useful part of its
-    failure. ``seconds``: from its dispatch to its end. ``red``: gates that refused its change.
+    failure. ``seconds``: from its dispatch to its end. ``red``: gates that refused its change; what
+    they printed is its digest when nothing else is. ``agent``: who worked.
     """
 
     number: int
@@ -48,6 +50,7 @@ class AttemptStory:
     cost: Cost = field(default_factory=Cost)
     change: ChangeReady | None = None
     red: tuple[str, ...] = ()
+    agent: str = ""
 
 
 def story(events: Iterable[Envelope]) -> tuple[AttemptStory, ...]:
@@ -69,13 +72,13 @@ def _after(known: AttemptStory, event: Envelope) -> AttemptStory:
         if known.ended:
             return known
         if data.state in _AT_WORK:
-            return replace(known, red=())
+            return replace(known, red=(), digest="")
         seconds = max(0.0, event.at - known.at)
         return replace(known, ended=data.reason.value, detail=data.detail, seconds=seconds)
     if isinstance(data, GateFinished):
         if data.outcome not in _RED:
             return known
-        return replace(known, red=(*known.red, f"{data.name}: {data.summary}"))
+        return replace(known, red=(*known.red, f"{data.name}: {data.summary}"), digest=known.digest or data.digest)
     if isinstance(data, Nudged):
         return replace(known, nudges=known.nudges + (data.rung in _NUDGES))
     return _of_attempt(known, event) if event.source is Source.ATTEMPTS else known
@@ -83,6 +86,8 @@ def _after(known: AttemptStory, event: Envelope) -> AttemptStory:
 
 def _of_attempt(known: AttemptStory, event: Envelope) -> AttemptStory:
     data = event.data
+    if isinstance(data, AttemptStarted):
+        return replace(known, agent=data.agent)
     if isinstance(data, TurnFinished):
         return replace(known, turns=max(known.turns, data.turn), cost=known.cost + data.cost)
     if isinstance(data, ToolFinished):

@@ -13,6 +13,7 @@ class StateChanged:
     """The only event that moves a ticket; checked against the transition table when it is folded.
 
     ``until`` is a wall-clock Unix time for backing off; ``attempt`` and ``turn`` what the new state works on.
+    ``agent``: who works from now on, another one of the ticket's route; empty: whoever did.
     """
 
     state: State
@@ -21,6 +22,7 @@ class StateChanged:
     until: float | None = None
     attempt: int = 0
     turn: int = 0
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class Ticket:
     ``allow_no_tests``: a run in which no test ran may still open a draft headed NO TESTS RAN (``fleet run`` only).
     ``label`` is the one that started it and ``trigger`` the forge's id of the act of putting it on; both are empty for
     a ticket of the command line. ``hidden`` characters and ``comments`` were taken out of the text at acceptance.
+    ``route``: who takes over, in this order, when ``agent`` is at its end.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Ticket:
     trigger: str = ""
     hidden: int = 0
     comments: int = 0
+    route: tuple[str, ...] = ()
 
     @property
     def issue(self) -> str:

@@ -114,6 +114,8 @@ class TicketView:
     and ``repair`` the attempt whose change it is to mend (0: none).
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
+    ``passed_to``: the agent of the ticket's route that took over last, empty for the first one; ``tries``: attempts of
+    the agent at work that count against it.
     ``heard``: number of the newest comment whose order was taken; ``answers`` to the last of them.
     ``late``: the attempt that was lost last, while nobody has claimed the next one.
     ``raised_usd``: dollars that people allowed on top of the ticket's limit, ``raised_last`` the newest of them.
@@ -154,12 +156,25 @@ class TicketView:
     late: Late = field(default_factory=Late)
     raised_usd: float = 0.0
     raised_last: float = 0.0
+    passed_to: str = ""
+    tries: int = 0
     heard: int = 0
     answers: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
         return self.ticket.id
+
+    @property
+    def agent(self) -> str:
+        """Who works on it now."""
+        return self.passed_to or self.ticket.agent
+
+    @property
+    def following(self) -> tuple[str, ...]:
+        """Who takes over after that, in order."""
+        route = self.ticket.route
+        return route[route.index(self.passed_to) + 1 :] if self.passed_to in route else route
 
     def failed(self, cause: str) -> int:
         """How often ``cause`` happened to this ticket."""

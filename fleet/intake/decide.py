@@ -21,7 +21,7 @@ class Request:
     """What somebody asks for: an issue that exists at the forge, its text, and how to work on it.
 
     ``label``, ``trigger`` (the forge's id of the act of putting it on) and ``acted_at`` (Unix time of that act, by the
-    forge's clock) are those of a labelled issue.
+    forge's clock) are those of a labelled issue. ``route``: who takes over when the agent is at its end.
     """
 
     repo: str
@@ -38,6 +38,7 @@ class Request:
     label: str = ""
     trigger: str = ""
     acted_at: float = 0.0
+    route: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +115,5 @@ def _ticket(request: Request, generation: int, now: float) -> Ticket:
         trigger=request.trigger,
         hidden=request.text.hidden,
         comments=request.text.comments,
+        route=request.route,
     )

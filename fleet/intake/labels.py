@@ -44,7 +44,7 @@ def refusal(issue: Issue, act: LabelEvent | None, permission: Permission, watche
     if not permission.may_write:
         return f"{act.login} may not write to {watched.repo}"
     if not watched.agent:
-        return "no agent is named for it; set agents.default, or say `fleet up --repo … --agent …`"
+        return "no agent is named for it; set agents.default or agents.route, or say `fleet up --repo … --agent …`"
     return ""
 
 
@@ -66,7 +66,10 @@ def lost(view: TicketView, issue: Issue | None) -> str:
 
 
 class LabelIntake:
-    """``limits``: those of (owner/name, branch). Used by one thread at a time."""
+    """``limits``: those of (owner/name, branch); ``agents``: who begins there and who follows, for the one named.
+
+    Used by one thread at a time.
+    """
 
     def __init__(
         self,
@@ -74,11 +77,13 @@ class LabelIntake:
         forge: ForgeClient,
         clock: Clock,
         limits: Callable[[str, str], TicketLimits],
+        agents: Callable[[str, str, str], tuple[str, ...]] = lambda repo, branch, agent: (agent,),
     ) -> None:
         self._ledger = ledger
         self._forge = forge
         self._clock = clock
         self._limits = limits
+        self._agents = agents
         self._intake = IntakeService(ledger, clock)
         self._log = log("intake")
 
@@ -97,17 +102,19 @@ class LabelIntake:
         base = self._forge.repository(watched.repo).default_branch
         try:
             text = clean(issue.title, issue.body)
+            first, *others = self._agents(watched.repo, base, watched.agent)
             request = Request(
                 repo=watched.repo,
                 number=number,
                 text=text,
                 base=base,
-                agent=watched.agent,
+                agent=first,
                 requested_by=act.login,
                 limits=self._limits(watched.repo, base),
                 label=watched.label,
                 trigger=str(act.id),
                 acted_at=act.at,
+                route=tuple(others),
             )
             accepted = self._intake.accept(request)
         except UsageError as error:

@@ -60,7 +60,7 @@ def heard(comment: Comment, order: Order, view: TicketView) -> CommentHeard:
         case Verb.WHY:
             return answered(False, f"{state}. {view.detail or view.activity}".strip()[:400])
         case Verb.STEER:
-            if view.state.terminal or view.ticket.agent.startswith("command:") or not order.text:
+            if view.state.terminal or view.agent.startswith("command:") or not order.text:
                 return answered(False, f"nobody can be told: {state}" if order.text else "say what it should know")
             return answered(True, "the agent is told", order.text)
         case Verb.RETRY:

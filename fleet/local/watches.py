@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 from fleet.core.ports import Ids
+from fleet.core.routes import default_agent
 from fleet.core.settings import Settings
 from fleet.intake.watched import Watched
 from fleet.local.home import Home, write_private
@@ -15,10 +16,10 @@ FILE = "watches.json"
 
 def known(home: Home, settings: Settings) -> tuple[Watched, ...]:
     """Read anew each time: a later command may add one. A command's word counts more than the settings'."""
-    chosen = settings.intake
-    told = {repo.lower(): Watched(repo, chosen.label, settings.agents.default) for repo in chosen.repos}
+    chosen, agent = settings.intake, default_agent(settings.agents)
+    told = {repo.lower(): Watched(repo, chosen.label, agent) for repo in chosen.repos}
     for row in _read(home):
-        told[row["repo"].lower()] = Watched(row["repo"], row["label"], row["agent"] or settings.agents.default)
+        told[row["repo"].lower()] = Watched(row["repo"], row["label"], row["agent"] or agent)
     return tuple(told.values())
 
 

@@ -27,6 +27,7 @@ from fleet.adapters.redis_client import (
     parse_address,
 )
 from fleet.core.effects import WAKES, Effect
+from fleet.core.routes import line_up
 from fleet.core.sandbox import Enforced, Sandbox, SandboxResult, SandboxSpec, Tier
 from fleet.core.settings import Layer, SandboxSettings, Settings, tighten
 from fleet.core.ticket import TicketLimits
@@ -126,6 +127,11 @@ class Wiring:
         if text is None:
             return self.settings.limits
         return tighten(self.settings.limits, Layer(f"{REPO_FILE} of {branch}", text.decode("utf-8", "replace")))
+
+    def agents_from(self, text: bytes | None, branch: str, agent: str) -> tuple[str, ...]:
+        """Who begins and who takes over, as the operator and ``[agents]`` of that branch's .fleet.toml say."""
+        layer = None if text is None else Layer(f"{REPO_FILE} of {branch}", text.decode("utf-8", "replace"))
+        return line_up(self.settings.agents, agent, layer)
 
     def mirrors(self) -> Mirrors:
         from fleet.adapters.mirror import Mirrors  # noqa: PLC0415

@@ -118,7 +118,7 @@ def build(
         attempt=proof.attempt,
         attempts_allowed=ticket.limits.attempts,
         round=plan.round,
-        agent=ticket.agent,
+        agent=view.agent,
         cost=view.cost,
         base=ticket.base,
         base_sha=proof.base_sha,

@@ -6,6 +6,7 @@ approves, merges, marks ready, or moves a branch that is not exactly where the f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,10 @@ from fleet.core.forge import ForgeClient, ForgePull, pull_request_marker
 from fleet.core.gates import GatePass, GatePlanRecord, GateRecord, NoPass
 from fleet.core.ports import Artifacts, Clock, Ledger
 from fleet.core.states import Reason, State
-from fleet.core.story import story
+from fleet.core.story import CHANGE, PARTIAL, artifact, story
 from fleet.core.view import PullRequest, TicketView
+from fleet.publisher import escalation, texts, workflows
 from fleet.publisher import plan as decide
-from fleet.publisher import texts, workflows
 from fleet.publisher.attempts import TOLD
 from fleet.publisher.evidence import Evidence, build
 from fleet.publisher.local_ref import LocalRefError, write_local_ref
@@ -112,10 +113,18 @@ class Publisher:
         """Brings the one status comment on the issue up to date, and the label of a ticket that a label started."""
         ticket = view.ticket
         told = story(self._log(ticket.id)) if view.state in TOLD else ()
-        text = texts.status_comment(view, seal(sealed(view), self._key), notes, told)
+        kept = functools.partial(self._kept, ticket.id)
+        if told:
+            self._artifacts.put(escalation.name(ticket.id), encode(escalation.bundle(view, told, kept)))
+        text = texts.status_comment(view, seal(sealed(view), self._key), notes, told, kept)
         self._forge.put_comment(ticket.repo, ticket.number, marker(ticket.id), text)
         if ticket.label:
             self._forge.swap_labels(ticket.repo, ticket.number, *labels.swap(view.state, ticket.label))
+
+    def _kept(self, ticket: str, attempt: int) -> str:
+        """The artifact that an attempt left: its change, else what it had done by its end; empty when there is none."""
+        names = (artifact(ticket, attempt, what) for what in (CHANGE, PARTIAL))
+        return next((one for one in names if self._artifacts.path(one) is not None), "")
 
     def _log(self, ticket: str) -> Iterator[Envelope]:
         cursor = "0"

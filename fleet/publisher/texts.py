@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fleet.core.budget import Cost
 from fleet.core.forge import pull_request_marker
@@ -10,7 +10,7 @@ from fleet.core.states import State
 from fleet.core.story import AttemptStory
 from fleet.core.view import TicketView
 from fleet.publisher.asking import ask_lines
-from fleet.publisher.attempts import attempt_lines
+from fleet.publisher.attempts import attempt_lines, next_lines
 from fleet.publisher.evidence import Evidence, GateEvidence
 from fleet.publisher.markdown import cap, cell, code
 
@@ -168,7 +168,11 @@ _STATES = {
 
 
 def status_comment(
-    view: TicketView, first_line: str, notes: Iterable[str] = (), attempts: Sequence[AttemptStory] = ()
+    view: TicketView,
+    first_line: str,
+    notes: Iterable[str] = (),
+    attempts: Sequence[AttemptStory] = (),
+    kept: Callable[[int], str] = lambda number: "",
 ) -> str:
     """``first_line`` is the sealed state (see ``sealing``); the rest is for people."""
     lines = [first_line, f"**Fleet:** {_STATES[view.state]} ({view.reason.value.replace('_', ' ')})", ""]
@@ -184,7 +188,8 @@ def status_comment(
             outcome = _WORDS.get(gate.outcome, cell(gate.outcome))
             lines.append(f"| {cell(gate.name, 60)} | {outcome} | {gate.seconds:.1f} s |")
         lines.append("")
-    lines += attempt_lines(view.id, attempts)
-    lines.append(f"Agent {code(view.ticket.agent, 300)} · {_count(view.attempt, 'attempt')} · {cost_words(view.cost)}")
+    lines += attempt_lines(view.id, attempts, kept)
+    lines += next_lines(view)
+    lines.append(f"Agent {code(view.agent, 300)} · {_count(view.attempt, 'attempt')} · {cost_words(view.cost)}")
     lines += [f"- {code(note, 300)}" for note in notes]
     return cap("\n".join(lines), MOST_BYTES, _CUT)

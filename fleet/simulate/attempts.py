@@ -68,7 +68,7 @@ class Guard:
         self._places.claimed(self._ticket, self._attempt, self._owner)
         self._tenant = view.ticket.tenant
         self._beat_at = self._time.monotonic()
-        self._say(AttemptStarted("host", 1, view.ticket.agent, "simulated"))
+        self._say(AttemptStarted("host", 1, view.agent, "simulated"))
         yield from self._work(view)
         self._say(AttemptStopped(self._stop or "done", left=0))
         begun = self._time.monotonic()

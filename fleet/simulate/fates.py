@@ -33,6 +33,7 @@ def make_ticket(chance: Chance, number: int, arrives: float) -> Ticket:
         "ada",
         EPOCH + arrives,
         limits=LIMITS,
+        route=("openai", "rehearsal:other") if chance.fixed(f"route of {number}") < 0.3 else (),
     )
 
 

@@ -224,15 +224,15 @@ MUTANTS = {
     ),
     # --- bounds ---
     "attempts": Mutant(
-        "supervisor.retries:used_up",
+        "supervisor.decision:used_up",
         ">= view.ticket.limits.attempts",
         ">= 10**9",
         life.test_retries_are_classified_back_off_and_end,
     ),
     "poison": Mutant(
         "supervisor.retries:again",
-        "deaths >= policy.same_death",
-        "False",
+        "if always:",
+        "if False:",
         fences.test_a_poison_ticket_stops_with_a_reason,
     ),
     "backoff": Mutant(
@@ -309,8 +309,8 @@ MUTANTS = {
     ),
     "the same red change has an end": Mutant(
         "supervisor.reds:unchanged",
-        ">= view.ticket.limits.attempts or _rounds_over(view)",
-        ">= 10**9",
+        "used_up(view) or _rounds_over(view)",
+        "False",
         reds.test_an_agent_that_changes_nothing_more_ends_with_what_to_do,
         (9, 3),
     ),

@@ -8,10 +8,9 @@ from fleet.core.retry import FailureClass
 from fleet.core.states import Reason, State
 from fleet.core.view import News, TicketView
 from supervisor.decide import decide
-from supervisor.decision import Moment
+from supervisor.decision import Moment, used_up
 from supervisor.fold import fold
 from supervisor.policy import Policy
-from supervisor.retries import used_up
 from tests.support.tickets import ticket
 
 NOW = Moment(1_700_000_000.0)

@@ -76,6 +76,25 @@ def test_each_cause(watch: Watch, quiet: Quiet, expected: str) -> None:
     assert cause(watch, quiet, POLICY) == expected
 
 
+@pytest.mark.parametrize(
+    ("calls", "policy", "expected"),
+    [
+        ((A, A), replace(POLICY, same_calls=2), "loop"),
+        ((A, A, A, A, A), replace(POLICY, same_calls=0), ""),
+        ((A,) * 20, replace(POLICY, same_calls=12), "loop"),
+        ((BAD, BAD), replace(POLICY, same_errors=2), "errors"),
+        ((BAD, BAD, BAD), replace(POLICY, same_errors=0), ""),
+        ((A, B, A, B), replace(POLICY, alternations=4), "alternation"),
+        ((A, B) * 9, replace(POLICY, alternations=0), ""),
+        ((A, B) * 3, replace(POLICY, alternations=8), ""),
+    ],
+)
+def test_how_many_make_a_loop_is_the_operator_s_to_say(
+    calls: tuple[tuple[str, str, int], ...], policy: Policy, expected: str
+) -> None:
+    assert cause(after(*calls), Quiet(), policy) == expected
+
+
 def test_something_new_ends_the_streak() -> None:
     stuck = replace(after(A, A, A, A), rung=2)
     assert watched(stuck, *A).rung == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fleet.core.budget import Cost
 from fleet.core.effects import EffectKind
 from fleet.core.events import (
@@ -47,7 +49,7 @@ def work(world: World, name: str, attempt: int) -> None:
         ToolFinished("call-1", "digest", 1, 900),
         ModelAsked("claude-x"),
         TurnFinished(2, COST, "claude-x"),
-        CHANGE,
+        replace(CHANGE, tree=f"{attempt}" * 40),
         AttemptStopped("done"),
     ]
     for data in told:

@@ -1,0 +1,80 @@
+"""The bundle of evidence: everything that was tried, also by another agent, and what a person can do now."""
+
+from __future__ import annotations
+
+from fleet.core.budget import Cost
+from fleet.core.codec import decode, encode
+from fleet.core.events import AttemptStarted, Envelope, EventData, GateFinished, Source
+from fleet.core.states import Reason, State
+from fleet.core.story import story
+from fleet.core.view import TicketView
+from fleet.publisher import texts
+from fleet.publisher.escalation import Escalation, bundle
+from tests.cli.test_story import CHANGE, HOSTILE, log
+from tests.support.tickets import ticket
+
+LOG = f"E   assert 5 == 4\n{HOSTILE}"
+
+
+def relay() -> list[Envelope]:
+    """The story's log, with who worked and what the red gate printed."""
+    name = ticket().id
+
+    def said(at: float, attempt: int, data: EventData, source: Source = Source.ATTEMPTS) -> Envelope:
+        return Envelope("default", name, attempt, 0, 1000.0 + at, data, source)
+
+    events = [event for event in log() if not isinstance(event.data, GateFinished)]
+    gate = said(7, 1, GateFinished(1, "tests", "tests", "failed", 1.0, HOSTILE, LOG), Source.GATES)
+    at = next(n for n, event in enumerate(events) if event.at > 1007.0)
+    events.insert(at, gate)
+    events.insert(1, said(0.5, 1, AttemptStarted("h", 1, "anthropic", "i")))
+    events.append(said(10.5, 2, AttemptStarted("h", 2, "openai:big", "i")))
+    return events
+
+
+def escalated(label: str = "") -> TicketView:
+    wanted = ticket(agent="anthropic", route=("openai:big",), label=label)
+    return TicketView(
+        wanted, State.ESCALATED, Reason.ATTEMPTS_USED_UP, 0.0, attempt=2, detail="It gave up.",
+        passed_to="openai:big", cost=Cost(0.03, 10, 12, 2), failures=(("gates_red", 1),),
+    )  # fmt: skip
+
+
+def kept(attempt: int) -> str:
+    return f"tickets/x/{attempt}/{'change' if attempt == 1 else 'partial'}.bundle"
+
+
+def test_it_holds_every_attempt_with_its_end_its_evidence_and_its_price() -> None:
+    found = bundle(escalated(), story(relay()), kept)
+    assert decode(encode(found), Escalation) == found
+    assert found.agents == ("anthropic", "openai:big")
+    first, second = found.attempts
+    assert (first.agent, first.ended, first.commit, first.tree) == (
+        "anthropic",
+        "gates_red",
+        CHANGE.commit,
+        CHANGE.tree,
+    )
+    assert first.refused_by == (f"tests: {HOSTILE}",)
+    assert first.digest == LOG
+    assert (first.kept, second.kept) == (kept(1), kept(2))
+    assert (second.agent, second.ended, second.digest.splitlines()[0]) == ("openai:big", "attempts_used_up", "line one")
+    assert (round(first.cost.usd, 4), found.cost.usd) == (0.03, 0.03)
+
+
+def test_the_issue_says_who_tried_what_is_kept_and_what_to_do() -> None:
+    view = escalated("fleet")
+    text = texts.status_comment(view, "<!-- -->", attempts=story(relay()), kept=kept)
+    assert "| 2 files, +10 −3 | `anthropic` |" in text
+    assert "| unfinished, kept | `openai:big` |" in text
+    assert f"`fleet retry {view.id}`" in text
+    assert "put the label `fleet` on again" in text
+    outside = "".join(part for n, part in enumerate(text.split("`")) if n % 2 == 0)
+    for active in ("@bob", "](http", "</details>", "#1 "):
+        assert active not in outside, active
+
+
+def test_what_goes_on_says_nothing_of_giving_up() -> None:
+    view = TicketView(ticket(), State.PARKED, Reason.CONFIG, 0.0, attempt=2)
+    text = texts.status_comment(view, "<!-- -->", attempts=story(relay()), kept=kept)
+    assert "What you can do" not in text
