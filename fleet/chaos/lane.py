@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from fleet.adapters.git import BareRepo
 from fleet.adapters.ledger import RedisLedger
 from fleet.adapters.process import run
 from fleet.adapters.redis_client import connect
+from fleet.adapters.slots import remove_tree
 from fleet.chaos.proxy import Proxy, to_port
 from fleet.chaos.verdict import End
 from fleet.core.events import PublishFailed, PublishProblem
@@ -99,7 +99,7 @@ class Lane:
             self.forge.close()
             if not keep:
                 for path in (self.home.layout.work, self.home.layout.runtime, self.folder):
-                    shutil.rmtree(path, ignore_errors=True)
+                    remove_tree(path)
 
     def _to_forge(self) -> socket.socket:
         """Its port is known only once it was started."""
