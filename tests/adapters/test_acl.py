@@ -50,6 +50,10 @@ HASHES = {
     "fleet:{s03}:owner": {S},
     "fleet:{s03}:deadlines": {S},
     "fleet:{s03}:cancelled": {S},
+    "fleet:{s03}:sealed": {S},
+    "fleet:{s03}:past": {S},
+    "fleet:{s03}:approvals:demo-1-abc": {H},
+    "fleet:{spend}:ticket:demo-1-abc": {Role.GATEWAY},
     "fleet:{adm}:grants": {S},
     "fleet:meta": {S},
     "fleet:members": {S},
@@ -148,6 +152,18 @@ def test_the_supervisor_acknowledges_and_trims_a_stream_it_cannot_add_to(clients
     assert not allowed(lambda: clients[A].xtrim(key, 0))
 
 
+@pytest.mark.parametrize("key", ["begun:agents", "begun:gates", "gates:demo-1-abc", "approvals:demo-1-abc"])
+def test_the_supervisor_takes_away_what_it_cannot_write(clients: dict[Role, FleetRedis], key: str) -> None:
+    name = f"fleet:{{s09}}:{key}"
+    for role in ROLES:
+        clients[Role.ADMIN].hset(name, "f", "1")
+        may = allowed(partial(clients[role].hdel, name, "f")) and allowed(partial(clients[role].unlink, name))
+        assert may is (role is S or role in HASHES[f"fleet:{{s03}}:{key}"])
+    for call in (partial(clients[S].hset, name, "f", "1"), partial(clients[S].hincrby, name, "f", 1)):
+        assert not allowed(call)
+    assert not allowed(lambda: clients[S].unlink("fleet:{s09}:in:gates"))
+
+
 def test_a_claim_checks_what_it_may_only_read(clients: dict[Role, FleetRedis]) -> None:
     claim = (
         "if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then return 0 end "
@@ -191,7 +207,8 @@ def test_the_file_holds_no_password_and_ends_with_the_default_user_off() -> None
 def test_the_ledgers_own_scripts_run_in_their_role_only(clients: dict[Role, FleetRedis]) -> None:
     lease, begin = redis_client.load_lua("lease"), redis_client.load_lua("begin")
     owned = ["fleet:{s07}:owner", "fleet:{s07}:epoch"]
-    assert clients[S].register_script(lease)(keys=owned, args=["me", 60_000]) == [1, 1]
+    epoch, new = clients[S].register_script(lease)(keys=owned, args=["me", 60_000])
+    assert epoch > 0 and new
     effect, ticket = "demo-1-abc:start:1:0:0", "demo-1-abc"
     clients[S].hset("fleet:{s07}:outbox", effect, "order")
     begun = ["fleet:{s07}:begun:agents", "fleet:{s07}:outbox", "fleet:{s07}:cancelled"]
