@@ -47,7 +47,7 @@ _PARKS = frozenset(reason.value for reason in PARK_REASONS)
 
 class GateTasks:
     """``store`` gives the fleet's own repository of owner/name; ``fetch_base`` brings the ticket's base branch there
-    and returns its SHA. ``host`` names this machine in claims.
+    and returns its SHA. ``host`` names this machine in claims. ``stopping``: whether this worker was told to go.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class GateTasks:
         fetch_base: Callable[[Ticket], str],
         clock: Clock,
         host: str,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ledger = ledger
         self._runner = runner
@@ -67,6 +68,7 @@ class GateTasks:
         self._fetch_base = fetch_base
         self._teller = Teller(ledger, Source.GATES, clock)
         self._host = host
+        self._stopping = stopping
         self._calls = itertools.count(1)
 
     def run(self, ticket: str, attempt: int, round: int) -> None:
@@ -77,8 +79,18 @@ class GateTasks:
         order = Effect(EffectKind.RUN_GATES, ticket, attempt, round, view.turn)
         wanted = self._ledger.outbox(order.id, ticket)
         owner = f"{self._host}:{os.getpid()}:{next(self._calls)}"
-        if wanted is None or not self._ledger.begin(ROLE, wanted, owner):
+        if wanted is None or self._stopping() or not self._ledger.begin(ROLE, wanted, owner):
             return
+        with self._teller.owing(view, wanted):
+            self._begun(view, wanted)
+
+    def hand_back(self) -> tuple[str, ...]:
+        """This worker must go: the rounds under way are ordered again, and nothing is counted. Answers their ids."""
+        detail = "Their worker was stopped."
+        return self._teller.hand_back(lambda order: GatesFailed(order.round, detail, handed_back=True))
+
+    def _begun(self, view: TicketView, wanted: Effect) -> None:
+        ticket, attempt, round = wanted.ticket, wanted.attempt, wanted.round
         crash_here("gates.begun")
         known = self._ledger.verdict(ticket, attempt, round)
         if known is not None and not known.infrastructure:

@@ -26,6 +26,8 @@ from supervisor.route import passed_on
 __all__ = ["Decision", "Moment", "Order", "decide", "order"]
 
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
+# Nothing was wrong with the work, and what it waited for is over.
+_AT_ONCE = frozenset({Reason.LOST, Reason.HANDED_BACK})
 _CAN_PAUSE = frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.GATING, State.BACKING_OFF})
 
 
@@ -141,6 +143,8 @@ def _gating(view: TicketView, moment: Moment, policy: Policy) -> Decision | None
         return _red(view, verdict.summary, moment, policy)
     if failed is not None and failed.park:
         return end(view, State.PARKED, _park_reason(failed.park), failed.detail)
+    if failed is not None and failed.handed_back:
+        return _regate(view, Reason.HANDED_BACK, failed.detail, moment, policy, policy.waits)
     if failed is not None and failed.conflict:
         return _conflict(view, failed.detail, moment, policy)
     if verdict is not None or failed is not None:
@@ -182,11 +186,11 @@ def _regate(view: TicketView, reason: Reason, detail: str, moment: Moment, polic
     times = view.failed(repeated(State.GATING, reason)) + 1
     if times >= most:
         said = f"The gates could not be run {times} times. {detail}"
-        if most == policy.outages:
+        if most in (policy.outages, policy.waits):
             return end(view, State.PARKED, Reason.CONFIG, said)
         return end(view, State.ESCALATED, Reason.POISON, said)
     turn = view.turn + 1
-    delay = 0.0 if reason is Reason.LOST else pause_before(policy, times, moment)
+    delay = 0.0 if reason in _AT_ONCE else pause_before(policy, times, moment)
     again = order(view, EffectKind.RUN_GATES, turn=turn)
     return Decision(StateChanged(State.GATING, reason, detail, turn=turn), (Order(again, delay),))
 
@@ -203,6 +207,8 @@ def _publishing(view: TicketView, moment: Moment, policy: Policy) -> Decision | 
     match failed.problem:
         case PublishProblem.FORGE_DOWN:
             return _republish(view, Reason.TRANSIENT, failed.detail, moment, policy, failed.retry_after)
+        case PublishProblem.HANDED_BACK:
+            return _republish(view, Reason.HANDED_BACK, failed.detail, moment, policy)
         case PublishProblem.FORBIDDEN:
             return end(view, State.PARKED, Reason.CONFIG, failed.detail)
         case PublishProblem.MOVED:
@@ -227,11 +233,12 @@ def _republish(
     retry_after: float | None = None,
 ) -> Decision:
     turn, times = view.turn + 1, view.failed(repeated(State.PUBLISHING, reason)) + 1
-    if reason is Reason.TRANSIENT and times >= policy.outages:
+    waited = {Reason.TRANSIENT: policy.outages, Reason.HANDED_BACK: policy.waits}.get(reason)
+    if waited is not None and times >= waited:
         return end(view, State.PARKED, Reason.CONFIG, f"Publishing failed {times} times. {detail}")
     if reason is Reason.LOST and times >= policy.publish_turns:
         return end(view, State.ESCALATED, Reason.POISON, f"The publisher vanished {times} times. {detail}")
-    delay = 0.0 if reason is Reason.LOST else pause_before(policy, times, moment, retry_after)
+    delay = 0.0 if reason in _AT_ONCE else pause_before(policy, times, moment, retry_after)
     again = order(view, EffectKind.PUBLISH, turn=turn)
     return Decision(StateChanged(State.PUBLISHING, reason, detail, turn=turn), (Order(again, delay),))
 

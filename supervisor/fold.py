@@ -233,7 +233,7 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         # A publisher that died between creating the pull request and telling leaves one behind: it is looked for.
         moved = replace(moved, withdraw=0)
     if changed.state is State.GATING:
-        again = changed.reason in (Reason.LOST, Reason.TRANSIENT)
+        again = changed.reason in _TOLD_AGAIN
         moved = replace(moved, slot=0, round=view.round if again else view.round + 1)
     elif changed.state is not State.RUNNING:
         moved = replace(moved, slot=0)
@@ -270,7 +270,7 @@ def _counted(moved: TicketView, view: TicketView, changed: StateChanged) -> Tick
         moved = replace(moved, hand_backs=view.hand_backs + 1)
     if changed.reason not in _COUNTED:
         return moved
-    if changed.state is view.state and changed.reason in (Reason.LOST, Reason.TRANSIENT):
+    if changed.state is view.state and changed.reason in _TOLD_AGAIN:
         causes = {repeated(view.state, changed.reason)}
     else:
         causes = {changed.reason.value, death(changed.reason.value, changed.detail)}
@@ -305,9 +305,12 @@ _UNCOUNTED = frozenset(
         Reason.NEEDS_INPUT,
     }
 )
+# The same order once more, for the same round.
+_TOLD_AGAIN = frozenset({Reason.LOST, Reason.TRANSIENT, Reason.HANDED_BACK})
 _WAITS = (Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT)
 _FORGIVEN = frozenset(
-    {reason.value for reason in _WAITS} | {repeated(s, Reason.TRANSIENT) for s in (State.GATING, State.PUBLISHING)}
+    {reason.value for reason in _WAITS}
+    | {repeated(s, r) for s in (State.GATING, State.PUBLISHING) for r in (Reason.TRANSIENT, Reason.HANDED_BACK)}
 )
 _COUNTED = frozenset(
     {

@@ -45,6 +45,8 @@ class AgentTasks:
         if live is None:
             if not self._wanted(ticket_id, attempt):
                 return "not wanted"
+            if self._stopping():
+                return f"not begun on {self._host}, which stops"
             crash_here("attempts.before_start")
             live = self._start(ticket_id, attempt)
             crash_here("attempts.after_start")
@@ -58,7 +60,7 @@ class AgentTasks:
         return "over"
 
     def reattach(self) -> tuple[LiveAttempt, ...]:
-        """The attempts that outlived an earlier worker of this host; ``wait`` makes them visible again."""
+        """The attempts that outlived an earlier worker of this host; waking each makes it a running task again."""
         return self._launcher.live()
 
     def _wanted(self, ticket_id: str, attempt: int) -> bool:

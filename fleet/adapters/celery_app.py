@@ -41,7 +41,7 @@ from fleet.core.errors import InternalError, TemporaryError
 
 log = logging.getLogger("fleet.celery")
 
-SOFT_TIMEOUT = 20.0
+SOFT_TIMEOUT = 15.0
 HEARTBEAT = 10.0
 POLL = 1.0  # a blocking read of the broker ends after this many seconds; also what a shutdown may wait for
 
@@ -321,9 +321,10 @@ def stopping() -> bool:
 
 @contextmanager
 def _stop_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT: stop taking messages, then drain."""
+    """SIGTERM and SIGINT: stop taking messages, then drain. A second one kills."""
 
     def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
         setattr(worker_state, "should_stop", 0)  # noqa: B010 - declared as None in the stubs
 
     worker_state.should_stop = None

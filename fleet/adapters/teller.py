@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fleet.core.effects import Effect
 from fleet.core.errors import TemporaryError
@@ -18,12 +18,37 @@ LONGEST_S = 60.0
 
 
 class Teller:
-    """Speaks as ``source`` alone. May be shared by the threads of one process."""
+    """Speaks as ``source`` alone. May be shared by the threads of one process.
+
+    It knows what this process has begun and not told the end of, so that a worker that must go can hand it back.
+    """
 
     def __init__(self, ledger: Ledger, source: Source, clock: Clock) -> None:
         self._ledger = ledger
         self._source = source
         self._clock = clock
+        self._owed: dict[str, tuple[TicketView, Effect]] = {}
+
+    @contextmanager
+    def owing(self, view: TicketView, order: Effect) -> Iterator[None]:
+        """Around everything between the beginning of ``order`` and the word about its end."""
+        self._owed[order.id] = (view, order)
+        try:
+            yield
+        finally:
+            self._owed.pop(order.id, None)
+
+    def hand_back(self, word: Callable[[Effect], EventData]) -> tuple[str, ...]:
+        """Tells ``word`` of every order under way, and answers their ids. The process must end right afterwards.
+
+        A word that the ledger does not take is left unsaid: silence then means the same, only later.
+        """
+        handed = []
+        for view, order in tuple(self._owed.values()):
+            with suppress(TemporaryError):
+                self._send(view, order.attempt, word(order), durable=True)
+                handed.append(order.id)
+        return tuple(handed)
 
     def tell(self, view: TicketView, attempt: int, data: EventData) -> None:
         """On disk when this returns. Raises TemporaryError after about seven minutes without a ledger."""

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from fleet.cli.app import INTERRUPTED, put_json, safe, say
-from fleet.cli.live import Printer
+from fleet.cli.live import Printer, left_behind
 from fleet.cli.wording import at_rest, exit_code, result, sentence, why
 from fleet.core.budget import Cost
-from fleet.core.errors import TemporaryError
+from fleet.core.errors import StoppedError, TemporaryError
 from fleet.core.events import (
     AttemptFailed,
     Envelope,
@@ -135,6 +135,8 @@ def follow_ticket(fleet: Client, ticket: str, as_json: bool) -> int:
     except KeyboardInterrupt:
         say(f"left; {ticket} goes on. Follow it again with `fleet show -f {ticket}`.")
         return INTERRUPTED
+    except StoppedError as stopped:
+        return left_behind(stopped, ticket, as_json)
     if as_json:
         put_json(result(view))
     else:

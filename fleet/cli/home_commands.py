@@ -84,11 +84,18 @@ def webhook(as_json: Json = False) -> None:
 def down(as_json: Json = False) -> None:
     """Stop the fleet of this home. Attempts are handed back and resume with the next `fleet up` or `fleet run`."""
     fleet = Client(open_home(), (lambda _: None) if as_json else say, Settings())
-    ran = fleet.down()
+    found = fleet.down()
+    handed, goes_on = (found.handed_back, found.goes_on) if found is not None else ((), ())
     if as_json:
-        put_json({"type": "fleet", "stopped": ran})
-    else:
-        print("stopped" if ran else "no fleet was running in this home")
+        attempts = [{"ticket": ticket, "attempt": attempt} for ticket, attempt in handed]
+        tickets = [{"ticket": ticket, "state": state} for ticket, state in goes_on]
+        put_json({"type": "fleet", "stopped": found is not None, "handed_back": attempts, "goes_on": tickets})
+        return
+    print("stopped" if found is not None else "no fleet was running in this home")
+    for ticket, attempt in handed:
+        print(f"handed back  attempt {attempt} of {ticket}; it counts as none")
+    for ticket, state in goes_on:
+        print(f"goes on      {ticket} ({state.replace('_', ' ')}), with the next `fleet up` or `fleet run`")
 
 
 @app.command()

@@ -6,9 +6,10 @@ import sys
 import termios
 import tty
 
-from fleet.cli.app import put_json, safe
+from fleet.cli.app import put_json, safe, say
 from fleet.cli.wording import sentence, why
 from fleet.core.codec import encode
+from fleet.core.errors import StoppedError
 from fleet.core.events import Envelope
 from fleet.core.view import TicketView
 
@@ -51,6 +52,14 @@ class Printer:
         if not self._json and admission and admission != self._why:
             self._why = admission
             print(f"          {safe(why(view, admission))}", flush=True)
+
+
+def left_behind(stopped: StoppedError, ticket: str, as_json: bool) -> int:
+    """Somebody stopped the fleet while this command followed a ticket; answers the exit code."""
+    say(f"{stopped.message} {ticket} goes on with the next `fleet up` or `fleet run`.")
+    if as_json:
+        put_json({"type": "interrupted", "ticket": ticket})
+    return stopped.exit_code
 
 
 def keep_serving() -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet.cli.app import INTERRUPTED, app, client, put_json, say
-from fleet.cli.live import Printer, keep_serving
+from fleet.cli.live import Printer, keep_serving, left_behind
 from fleet.cli.target import agent_of, at_github, issue_text, one_of, source, submit, submit_issue
 from fleet.cli.wording import at_rest, exit_code, limits_words, result
-from fleet.core.errors import TemporaryError, UsageError
+from fleet.core.errors import StoppedError, TemporaryError, UsageError
 from fleet.core.view import TicketView
 from fleet.intake.service import Accepted
 from fleet.local.client import Client, follow
@@ -94,6 +94,8 @@ def watch(fleet: Client, ticket: str, as_json: bool, ours: bool) -> int:
             keep_serving()
     except KeyboardInterrupt:
         return _interrupted(fleet, ticket, as_json, ours)
+    except StoppedError as stopped:
+        return left_behind(stopped, ticket, as_json)
     return exit_code(view.state)
 
 

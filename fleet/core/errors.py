@@ -4,6 +4,7 @@ FleetError
 ├── UsageError        the person must change the command or the input      exit 2
 ├── ParkError         a person must decide or mend something; carries a ParkReason     exit 4
 ├── RefusedError      the change was refused (gates, policy)               exit 3
+├── StoppedError      a person stopped the fleet meanwhile               exit 130
 ├── TemporaryError    trying again later is right; carries ``retry_after``
 │   └── ConflictError somebody else was first (fence, epoch, version, compare-and-swap)
 └── InternalError     our own fault, a broken promise                      exit 1
@@ -45,6 +46,12 @@ class ParkError(FleetError):
     def __init__(self, reason: str, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
         self.reason = reason
+
+
+class StoppedError(FleetError):
+    """The fleet that was waited for was stopped on purpose; what it works on resumes when it is started again."""
+
+    exit_code = 130
 
 
 class TemporaryError(FleetError):

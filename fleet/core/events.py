@@ -183,7 +183,7 @@ class GatesFinished:
 class GatesFailed:
     """The gates could not be run; nothing is said about the change. ``park`` is a Reason value or empty.
 
-    ``outage``: something outside is away; otherwise they would break again.
+    ``outage``: something outside is away; otherwise they would break again. ``handed_back``: their worker was stopped.
     """
 
     round: int
@@ -191,6 +191,7 @@ class GatesFailed:
     park: str = ""
     conflict: bool = False
     outage: bool = False
+    handed_back: bool = False
 
 
 # --- publisher -----------------------------------------------------------------------------------------------------
@@ -216,6 +217,7 @@ class PublishProblem(Enum):
     BASE_MOVED = "base_moved"
     FORGE_DOWN = "forge_down"
     FORBIDDEN = "forbidden"
+    HANDED_BACK = "handed_back"
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
     },
     State.GATING: {
         State.PUBLISHING: frozenset({Reason.GATES_PASSED}),
-        State.GATING: frozenset({Reason.LOST, Reason.TRANSIENT, Reason.BASE_MOVED}),
+        State.GATING: frozenset({Reason.LOST, Reason.TRANSIENT, Reason.HANDED_BACK, Reason.BASE_MOVED}),
         State.BACKING_OFF: frozenset({Reason.GATES_RED, Reason.AGENT_ERROR}),
         State.PARKED: PARK_REASONS,
         State.REJECTED: _REJECTS,
@@ -151,7 +151,7 @@ TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
     },
     State.PUBLISHING: {
         State.IN_REVIEW: frozenset({Reason.PUBLISHED}),
-        State.PUBLISHING: frozenset({Reason.LOST, Reason.TRANSIENT}),
+        State.PUBLISHING: frozenset({Reason.LOST, Reason.TRANSIENT, Reason.HANDED_BACK}),
         State.GATING: frozenset({Reason.BASE_MOVED, Reason.HEAD_MOVED}),
         State.PARKED: PARK_REASONS,
         State.ESCALATED: _ESCALATES | {Reason.HEAD_MOVED},

@@ -8,7 +8,8 @@ import os
 import shlex
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fleet.adapters.acl import Role
 from fleet.adapters.git import BareRepo, HttpToken
 from fleet.adapters.ledger import RedisLedger
 from fleet.core.codec import encode
-from fleet.core.errors import ConflictError, TemporaryError, UsageError
+from fleet.core.errors import ConflictError, StoppedError, TemporaryError, UsageError
 from fleet.core.events import Envelope, EventData, Source
 from fleet.core.forge import Issue
 from fleet.core.settings import Settings
@@ -30,6 +31,14 @@ from fleet.local.wiring import REPO_FILE, Wiring
 
 START_WITHIN = 60.0
 POLL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What `fleet down` found at work: attempts that were asked to hand back, and (ticket, state) of what goes on."""
+
+    handed_back: tuple[tuple[str, int], ...]
+    goes_on: tuple[tuple[str, str], ...]
 
 
 class Client:
@@ -46,7 +55,7 @@ class Client:
         self.wiring = Wiring(home, self.settings)
 
     # --- the process tree ------------------------------------------------------------------------------------------
-    def attach(self) -> HostState:
+    def attach(self, starting: bool = True) -> HostState:
         """Starts the host unless it runs; returns when the forge and the store answer.
 
         Raises UsageError when another version runs, or when the host says why it cannot start.
@@ -54,6 +63,8 @@ class Client:
         self.home.make()
         keys.keep(self.home)
         self._be_present()
+        if starting:
+            self.home.note_stopped(False)
         if not self.home.host_runs():
             self._say("starting the fleet")
             self._start()
@@ -71,39 +82,55 @@ class Client:
         """For commands that only look: does not start anything."""
         if not self.home.host_runs():
             return None
-        return self.attach()
+        return self.attach(starting=False)
 
     def ensure_running(self) -> None:
-        """For long waits: a host that was killed is started again; the ledger has everything."""
+        """For long waits: a host that was killed is started again; the ledger has everything.
+
+        Raises StoppedError when a person stopped it: then nothing may bring it back but a person.
+        """
         if not self.home.host_runs():
+            if self.home.stopped:
+                raise StoppedError("The fleet was stopped.", "Tickets go on with the next `fleet up`.")
             self._say("the fleet's host is gone; starting it again")
             self._start()
             self._ready()
 
-    def down(self) -> bool:
-        """Stops the host, the attempts and the store; False when nothing ran."""
+    def down(self) -> Stopped | None:
+        """Stops the host, the attempts and the store; None when nothing ran. Attempts hand back first."""
         from fleet.adapters.launcher import LocalLauncher  # noqa: PLC0415 - only this command needs these
         from fleet.local import flower  # noqa: PLC0415
 
-        ran = self.home.host_runs()
+        launcher = LocalLauncher(self.home.layout, self.wiring.clock)
+        attempts = launcher.live()
+        ran = bool(attempts) or self.home.host_runs()
         state = self.home.host_state()
         if ran and state is not None and state.by_hand:
             raise UsageError(
                 "The services of this home were started one by one.", "Stop them where they were started (Ctrl-C)."
             )
-        if ran and state is not None:
-            os.kill(state.pid, signal.SIGTERM)
+        if self.home.layout.runtime.exists():
+            self.home.note_stopped(True)
+        if state is not None and self.home.host_runs():
+            with suppress(ProcessLookupError):
+                os.kill(state.pid, signal.SIGTERM)
             self._wait(lambda: not self.home.host_runs(), 60.0, "the host does not stop")
-        launcher = LocalLauncher(self.home.layout, self.wiring.clock)
         for live in launcher.live():
-            ran = True
             launcher.kill(live)
+        waiting = self._unfinished() if ran else ()
         ran = flower.stop(self.wiring) or ran
         if not self.home.redis_url and self.wiring.embedded.running():
             ran = True
             self.wiring.embedded.stop()
         self.home.forget_host_state()
-        return ran
+        handed_back = tuple((one.ticket, one.attempt) for one in attempts)
+        return Stopped(handed_back, waiting) if ran else None
+
+    def _unfinished(self) -> tuple[tuple[str, str], ...]:
+        """(ticket, state) of what the fleet would go on with; empty when the store does not answer any more."""
+        with suppress(TemporaryError):
+            return tuple((view.id, view.state.value) for view in self.ledger().views() if view.state.active)
+        return ()
 
     def kill(self) -> None:
         """Kills the host and every attempt at once; the ledger has what the next command needs to go on."""
@@ -111,6 +138,7 @@ class Client:
 
         state = self.home.host_state()
         if state is not None and self.home.host_runs() and not state.by_hand:
+            self.home.note_stopped(True)
             os.kill(state.pid, signal.SIGKILL)
         launcher = LocalLauncher(self.home.layout, self.wiring.clock)
         for live in launcher.live():
@@ -312,7 +340,10 @@ def _plain(value: object) -> object:
 def follow(
     client: Client, ticket: str, cursor: str = "0", block_ms: int = 1000
 ) -> Iterator[tuple[str, Envelope | None]]:
-    """The ticket's log as it grows; None each time nothing came for a while. Outages of the store are waited out."""
+    """The ticket's log as it grows; None each time nothing came for a while. Outages of the store are waited out.
+
+    Raises StoppedError when a person stopped the fleet.
+    """
     ledger = client.ledger()
     while True:
         try:

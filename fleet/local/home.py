@@ -197,6 +197,18 @@ class Home:
         pids: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         return {name: pid for name, pid in pids.items() if pid and Path(f"/proc/{pid}").exists()}
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a person stopped the fleet, and nobody started it since: whoever only follows a ticket must not."""
+        return (self.layout.runtime / "stopped").exists()
+
+    def note_stopped(self, stopped: bool) -> None:
+        mark = self.layout.runtime / "stopped"
+        if stopped:
+            mark.touch(0o600)
+        else:
+            mark.unlink(missing_ok=True)
+
     def forget_host_state(self) -> None:
         (self.layout.runtime / "host.json").unlink(missing_ok=True)
 

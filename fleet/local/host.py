@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from fleet.adapters.fork import die_with, fork, name_process, reap
 from fleet.core.errors import FleetError
@@ -25,9 +26,19 @@ from fleet.core.ports import Clock
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 30.0
 HEALTHY_AFTER = 60.0
-GRACE = 20.0
+# A worker drains for 15 s (``celery_app.SOFT_TIMEOUT``), then hands back what is left.
+GRACE = 25.0
 LOOK_EVERY = 5.0
+_LOOK_AGAIN = 0.05
 MOST_LOG = 20 * 2**20
+
+
+class Attempts(Protocol):
+    """Live attempts of this machine. ``hand_back`` asks each, once, and answers whether one still lives."""
+
+    def hand_back(self) -> bool: ...
+
+    def kill(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -47,7 +58,8 @@ class Host:
     """``services``: name → function that runs it until SIGTERM. ``idle``: whether nobody needs the fleet now.
 
     ``changed`` is told the pids (0: waits to be started again) after every start and every death. ``tend`` is called
-    about every five seconds and after every death: it brings the store back when it died.
+    about every five seconds and after every death: it brings the store back when it died. ``attempts`` are those of
+    this machine, which go with the host.
     """
 
     def __init__(
@@ -59,6 +71,7 @@ class Host:
         idle_seconds: float,
         changed: Callable[[Mapping[str, int]], None],
         tend: Callable[[], None],
+        attempts: Attempts | None = None,
     ) -> None:
         self._services = [Running(name, start) for name, start in services.items()]
         self._logs = logs
@@ -67,6 +80,7 @@ class Host:
         self._idle_seconds = idle_seconds
         self._changed = changed
         self._tend = tend
+        self._attempts = attempts
 
     def run(self) -> str:
         """Serves until SIGTERM or until nobody needed it for ``idle_seconds``; answers why it ended."""
@@ -138,17 +152,30 @@ class Host:
             note(f"the services' pids cannot be written down: {error}")
 
     def _stop_all(self) -> None:
-        """SIGTERM to all, SIGKILL to those that outlast the grace. Services drain by themselves."""
+        """SIGTERM to all, SIGKILL to those that outlast the grace or when a second signal comes.
+
+        Services drain by themselves, and live attempts hand back: the services go first, so that nothing new begins.
+        """
+        note("draining")
         for one in self._services:
             self._signal(one, signal.SIGTERM)
         deadline = self._clock.monotonic() + GRACE
-        while any(one.pid for one in self._services) and self._clock.monotonic() < deadline:
-            gone = reap()
-            for one in self._services:
-                one.pid = 0 if one.pid in gone else one.pid
-            self._clock.sleep(0.02)
+        while self._left() and self._clock.monotonic() < deadline:
+            if signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, _LOOK_AGAIN) is not None:
+                note("asked again: everything is killed")
+                break
         for one in self._services:
             self._signal(one, signal.SIGKILL)
+        if self._attempts is not None:
+            self._attempts.kill()
+
+    def _left(self) -> bool:
+        """Whether a service or an attempt still lives; attempts are asked to hand back when they are first seen."""
+        gone = reap()
+        for one in self._services:
+            one.pid = 0 if one.pid in gone else one.pid
+        attempts = self._attempts is not None and self._attempts.hand_back()
+        return attempts or any(one.pid for one in self._services)
 
     def _signal(self, one: Running, number: signal.Signals) -> None:
         if one.pid:

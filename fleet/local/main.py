@@ -11,6 +11,7 @@ from fleet.adapters.acl import Role
 from fleet.adapters.sandbox import sweep
 from fleet.core.errors import FleetError, TemporaryError, UsageError
 from fleet.local import ports, telemetry, watches
+from fleet.local.attempts import LiveAttempts
 from fleet.local.home import Home, HostState, version
 from fleet.local.host import LOOK_EVERY, Host, anybody, bound_logs, join, note, settle_memory, take_lock
 from fleet.local.services import NAMES, services
@@ -42,6 +43,7 @@ def run_host(home: Home) -> None:
         settings.home.idle_minutes * 60,
         home.write_services,
         _tend(wiring),
+        LiveAttempts(home.layout, wiring.clock),
     )
     started = wiring.clock.now()
     state = HostState(os.getpid(), version(), wiring.forge_url, asdict(settings), str(address), started)

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 
 # The wiring imports these when they are needed; here they come before the forks, which then share their memory.
@@ -28,7 +29,8 @@ from fleet.adapters.shard_store import ShardStore
 from fleet.adapters.spend import SpendBook
 from fleet.adapters.telemetry import configure_logging, log, register_secret
 from fleet.adapters.web import loopback, serve_beside
-from fleet.core.errors import UsageError
+from fleet.core.effects import WAKES, Effect, EffectKind
+from fleet.core.errors import TemporaryError, UsageError
 from fleet.core.routes import default_agent
 from fleet.core.spend import attempt_key
 from fleet.core.ticket import Ticket, TicketLimits
@@ -230,7 +232,13 @@ def agents(wiring: Wiring) -> None:
         Role.AGENTS, {"agents.attempt": telemetry.told(wiring.ledger(Role.AGENTS), "attempt", attempt)}, revoked
     )
     for live in tasks.reattach():
-        threading.Thread(target=tasks.wait, args=(live,), daemon=True).start()
+        # Attempts outlive their worker; a wake-up of its own makes each a running task again, for Flower and the log.
+        with suppress(TemporaryError):
+            ids, start = (
+                (live.ticket, str(live.attempt), "0"),
+                Effect(EffectKind.START_ATTEMPT, live.ticket, live.attempt),
+            )
+            celery.wake(*WAKES[EffectKind.START_ATTEMPT], ids, start.id)
     celery.worker("agents", wiring.settings.workers.agents, name="agents")
 
 
@@ -251,14 +259,14 @@ def gates(wiring: Wiring) -> None:
         fetch_base,
         wiring.clock,
         host_name(),
+        stopping,
     )
 
     def run(ticket: str, number: int, round: int, turn: int = 0) -> None:
         tasks.run(ticket, number, round)
 
-    wiring.celery(Role.GATES, {"gates.run": telemetry.told(wiring.ledger(Role.GATES), "gates", run)}).worker(
-        "gates", wiring.settings.workers.gates, name="gates"
-    )
+    celery = wiring.celery(Role.GATES, {"gates.run": telemetry.told(wiring.ledger(Role.GATES), "gates", run)})
+    _drain("gates", celery.worker("gates", wiring.settings.workers.gates, name="gates"), tasks.hand_back)
 
 
 def publisher(wiring: Wiring) -> None:
@@ -282,7 +290,7 @@ def publisher(wiring: Wiring) -> None:
         wiring.settings.github.trusted_workflows,
     )
     wiring.forges.client(f"{LOCAL}/", "write")  # its library takes a second to load; no ticket should wait for it
-    tasks = PublisherTasks(ledger, service, wiring.clock, host_name())
+    tasks = PublisherTasks(ledger, service, wiring.clock, host_name(), stopping)
 
     def task(run: Callable[[str, int, int], None]) -> Callable[..., None]:
         return telemetry.told(ledger, run.__name__, lambda ticket, number, round, turn=0: run(ticket, number, round))
@@ -292,11 +300,25 @@ def publisher(wiring: Wiring) -> None:
         "publish.status": task(tasks.status),
         "publish.withdraw": task(tasks.withdraw),
     }
-    wiring.celery(Role.PUBLISHER, table).worker("publish", wiring.settings.workers.publish, name="publish")
+    celery = wiring.celery(Role.PUBLISHER, table)
+    _drain("publisher", celery.worker("publish", wiring.settings.workers.publish, name="publish"), tasks.hand_back)
+
+
+def _drain(name: str, drained: bool, hand_back: Callable[[], tuple[str, ...]]) -> None:
+    """What did not end within the grace is handed back; nothing of this process may go on after it."""
+    if not drained:
+        log(name).info("handed back", orders=" ".join(hand_back()))
+        os._exit(0)
 
 
 def _stop_on_term() -> threading.Event:
     stop = threading.Event()
+
+    def once(number: int, frame: object) -> None:
+        """A second signal kills."""
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, once)
     return stop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from fleet.adapters.crash import crash_here
@@ -31,13 +32,23 @@ _AT_REST = frozenset({State.PARKED, State.REJECTED, State.ESCALATED, State.CANCE
 
 
 class PublisherTasks:
-    """``host`` names this machine in claims. Every method returns silently when its order does not stand."""
+    """``host`` names this machine in claims; ``stopping``: whether this worker was told to go. Every method returns
+    silently when its order does not stand.
+    """
 
-    def __init__(self, ledger: Ledger, publisher: Publisher, clock: Clock, host: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        clock: Clock,
+        host: str,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._ledger = ledger
         self._publisher = publisher
         self._teller = Teller(ledger, Source.PUBLISHER, clock)
         self._host = host
+        self._stopping = stopping
         self._calls = itertools.count(1)
 
     def pull_request(self, ticket: str, attempt: int, round: int) -> None:
@@ -48,6 +59,19 @@ class PublisherTasks:
         effect = self._begin(Effect(EffectKind.PUBLISH, ticket, attempt, round, view.turn))
         if effect is None:
             return
+        with self._teller.owing(view, effect):
+            self._begun(view, effect)
+
+    def hand_back(self) -> tuple[str, ...]:
+        """This worker must go: publications under way are ordered again, and nothing is counted. Answers their ids.
+
+        What one had already done is found by the next. Status and withdrawal are told again by themselves.
+        """
+        detail = "The publisher was stopped."
+        return self._teller.hand_back(lambda order: PublishFailed(order.round, PublishProblem.HANDED_BACK, detail))
+
+    def _begun(self, view: TicketView, effect: Effect) -> None:
+        attempt, round = effect.attempt, effect.round
         crash_here("publisher.begun")
         bug: Exception | None = None
         # Heartbeats end before the last word: one that came after it would count for the next turn.
@@ -63,7 +87,7 @@ class PublisherTasks:
         if isinstance(said, PublishFailed) and said.problem is PublishProblem.MOVED:
             # Another publisher went on meanwhile: what this one opened must not stay behind unknown.
             with suppress(TemporaryError):
-                self._tell_unknown(self._ledger.view(ticket) or view)
+                self._tell_unknown(self._ledger.view(view.id) or view)
         self._teller.tell(view, attempt, said)
         if bug is not None:
             raise bug
@@ -100,7 +124,7 @@ class PublisherTasks:
 
     def _begin(self, effect: Effect) -> Effect | None:
         """The order as it stands in the outbox, claimed; None when it was withdrawn, done or begun by another call."""
-        ordered = self._ledger.outbox(effect.id, effect.ticket)
+        ordered = None if self._stopping() else self._ledger.outbox(effect.id, effect.ticket)
         # A name for this very call: two wake-ups of one order in one process must not both be let in.
         owner = f"{self._host}:{os.getpid()}:{next(self._calls)}"
         return ordered if ordered is not None and self._ledger.begin(ROLE, ordered, owner) else None

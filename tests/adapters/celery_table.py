@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from fleet.adapters.celery_app import make_app
+from fleet.adapters.celery_app import make_app, stopping
 
 
 def main(settings: str) -> int:
@@ -24,8 +24,17 @@ def main(settings: str) -> int:
         note(f"begin {ticket} {attempt} {round_}")
         for name, seconds in given.get("slow", {}).items():
             if name == ticket:
-                time.sleep(seconds)
+                _work(seconds)
         note(f"end {ticket}")
+
+    def _work(seconds: float) -> None:
+        """Says when the worker was told to stop, where the test must know."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.05)
+            if stopping() and given.get("says_so"):
+                note("told to stop")
+                time.sleep(seconds)
 
     def broken(ticket: str, attempt: int, round_: int) -> None:
         raise RuntimeError(ticket)

@@ -120,6 +120,17 @@ def test_a_task_that_does_not_end_does_not_keep_the_worker(sender: FleetCelery, 
     assert worker.lines() == ["begin slow-1-abc 1 0", "drained False"]
 
 
+@pytest.mark.invariant("I18")
+def test_a_second_sigterm_kills(sender: FleetCelery, start: Callable[..., Worker]) -> None:
+    worker = start(slow={"slow-1-abc": 100}, soft_timeout=60, says_so=True)
+    wake(sender, "slow-1-abc")
+    assert worker.saw("begin slow-1-abc 1 0")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.saw("told to stop")
+    assert worker.stop() == -signal.SIGTERM
+    assert worker.lines() == ["begin slow-1-abc 1 0", "told to stop"]
+
+
 @pytest.mark.invariant("I3")
 def test_doubled_wake_ups_are_just_two_calls_and_a_lost_one_is_just_none(
     sender: FleetCelery, start: Callable[..., Worker], admin: FleetRedis

@@ -13,7 +13,7 @@ REACHED = sorted(
     {(new, reason) for targets in TRANSITIONS.values() for new, reasons in targets.items() for reason in reasons},
     key=str,
 )
-AGAIN = {Reason.LOST, Reason.TRANSIENT, Reason.BASE_MOVED, Reason.HEAD_MOVED, Reason.APPROVED}
+AGAIN = {Reason.LOST, Reason.TRANSIENT, Reason.HANDED_BACK, Reason.BASE_MOVED, Reason.HEAD_MOVED, Reason.APPROVED}
 
 
 def view(state: State, reason: Reason, detail: str = "What happened.") -> TicketView:

@@ -62,6 +62,7 @@ LATE = Late(1, 3, CHANGE)
 COMMAND = ticket(agent="command:true")
 BROKEN = News(gates_failed=GatesFailed(1, "x"))
 OUTAGE = News(gates_failed=GatesFailed(1, "x", outage=True))
+BACK = News(gates_failed=GatesFailed(1, "x", handed_back=True))
 ONE = ticket(agent="anthropic", limits=TicketLimits(attempts=1))
 SILENT = replace(NOW, silent=31.0)
 LATER = replace(NOW, quiet=Quiet(rung=121.0))
@@ -193,6 +194,13 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
     (view(S.GATING, slot=0, turn=2, failures=(("gating:lost", 2),)), SILENT, (S.ESCALATED, R.POISON), set()),
     (view(S.GATING, slot=0, failures=(("gating:transient", 2),), news=BROKEN), NOW, (S.ESCALATED, R.POISON), set()),
     (view(S.GATING, slot=0, failures=(("gating:transient", 2),), news=OUTAGE), NOW, (S.GATING, R.TRANSIENT), {"gates"}),
+    (
+        view(S.GATING, slot=0, failures=(("gating:handed_back", 9),), news=BACK),
+        NOW,
+        (S.GATING, R.HANDED_BACK),
+        {"gates"},
+    ),
+    (view(S.GATING, slot=0, failures=(("gating:handed_back", 99),), news=BACK), NOW, (S.PARKED, R.CONFIG), set()),
     (view(S.GATING, slot=0, failures=(("gating:transient", 19),), news=OUTAGE), NOW, (S.PARKED, R.CONFIG), set()),
     # publishing
     (view(S.PUBLISHING, slot=0), NOW, None, set()),
@@ -207,6 +215,13 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
         set(),
     ),
     (view(S.PUBLISHING, slot=0, news=publishing(P.FORGE_DOWN)), NOW, (S.PUBLISHING, R.TRANSIENT), {"publish"}),
+    (view(S.PUBLISHING, slot=0, news=publishing(P.HANDED_BACK)), NOW, (S.PUBLISHING, R.HANDED_BACK), {"publish"}),
+    (
+        view(S.PUBLISHING, slot=0, failures=(("publishing:handed_back", 99),), news=publishing(P.HANDED_BACK)),
+        NOW,
+        (S.PARKED, R.CONFIG),
+        set(),
+    ),
     (view(S.PUBLISHING, slot=0, news=publishing(P.FORBIDDEN)), NOW, (S.PARKED, R.CONFIG), set()),
     (view(S.PUBLISHING, slot=0, news=publishing(P.MOVED)), NOW, (S.ESCALATED, R.HEAD_MOVED), set()),
     (view(S.PUBLISHING, slot=0, news=publishing(P.NO_PASS)), NOW, (S.GATING, R.HEAD_MOVED), {"gates"}),
