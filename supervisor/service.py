@@ -69,6 +69,7 @@ class Supervisor:
         self._timers = _Timers()
         self._post = Post(store, waker, self._keepers, policy.rewake_after)
         self._pause = _FIRST_PAUSE
+        self._history = ""
 
     def run(self, stop: Callable[[], bool]) -> None:
         while not stop():
@@ -155,6 +156,7 @@ class Supervisor:
     # --- leases ----------------------------------------------------------------------------------------------------
     def _share(self) -> None:
         """Renews what we own, takes what nobody owns, and leaves a fair part to the other supervisors."""
+        self._recognise()
         members = max(1, self._store.announce())
         entities = (*all_shards(), keys.ADMISSION)
         fair = -(-len(entities) // members)
@@ -174,6 +176,16 @@ class Supervisor:
             if name not in owned:
                 self._take(name)
                 owned = self.owned
+
+    def _recognise(self) -> None:
+        """Looks whether the store is still the one that was told everything. Else all is dropped and taken anew."""
+        history = self._store.history()
+        if self._history and history != self._history:
+            log().warning(
+                "the store has another history: what it was told last may be lost", was=self._history, now=history
+            )
+            self._drop_all()
+        self._history = history
 
     def _take(self, name: str) -> None:
         epoch, _ = self._store.lease(name)
@@ -197,9 +209,12 @@ class Supervisor:
         )
         if self._archivist is not None:
             self._archivist.opened(shard)
-        self._keepers[name] = ShardKeeper(shard, self._policy)
+        keeper = self._keepers[name] = ShardKeeper(shard, self._policy)
         standing = [order for orders in outbox.values() for order in orders.values()]
-        self._post.take(standing, self._clock.now(), self._clock.monotonic())
+        wall, mono = self._clock.now(), self._clock.monotonic()
+        self._post.take(standing, wall, mono)
+        if loaded.history != self._history:
+            self._write([(keeper, keeper.recover(loaded.history, self._history, wall, mono))])
 
     def _epoch(self, name: str) -> int:
         if name == keys.ADMISSION:

@@ -55,6 +55,7 @@ _SUPERVISED = (
     "quarantine",
     "sealed",
     "past",
+    "history",
 )
 _SUPERVISED_PATTERNS = ("view:*", "log:*", "tell:*")
 
@@ -67,7 +68,7 @@ _WRITES: Mapping[Role, tuple[str, ...]] = {
         "fleet:meta",
         "fleet:members",
     ),
-    Role.INTAKE: (f"fleet:{SHARD}:in:intake",),
+    Role.INTAKE: (f"fleet:{SHARD}:in:intake", "fleet:recovered"),
     Role.AGENTS: (f"fleet:{SHARD}:in:attempts", f"fleet:{SHARD}:begun:agents"),
     Role.ATTEMPT: (f"fleet:{SHARD}:in:attempts", f"fleet:{SHARD}:begun:agents"),
     Role.GATES: (f"fleet:{SHARD}:in:gates", f"fleet:{SHARD}:begun:gates", f"fleet:{SHARD}:gates:*"),

@@ -14,6 +14,7 @@ ADMISSION = "adm"
 META = "fleet:meta"
 MEMBERS = "fleet:members"
 HOLD = "fleet:hold"
+RECOVERED = "fleet:recovered"
 
 # The streams that a shard's owner reads, in no particular order among each other.
 INBOUND = (Source.INTAKE, Source.PEOPLE, Source.ADMISSION, Source.ATTEMPTS, Source.GATES, Source.PUBLISHER)

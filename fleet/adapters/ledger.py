@@ -19,6 +19,7 @@ from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
 from fleet.core.outbox import Outstanding
 from fleet.core.ports import Artifacts
+from fleet.core.recovery import Taken
 from fleet.core.ticket import all_shards, shard_of
 from fleet.core.view import Hold, TicketView
 
@@ -105,6 +106,11 @@ class RedisLedger:
         raw = self._ask(self._redis.get, keys.HOLD)
         return decode(raw, Hold) if raw else None
 
+    def recovered(self) -> dict[str, Taken]:
+        """Ticket → when it was taken up again after this ledger's predecessor was lost, and what it had spent."""
+        found: dict[bytes, bytes] = self._ask(self._redis.hgetall, keys.RECOVERED)
+        return {name.decode(): decode(raw, Taken) for name, raw in found.items()}
+
     # --- writing one's own -----------------------------------------------------------------------------------------
     def send(self, source: Source, events: Sequence[Envelope], durable: bool = False) -> None:
         pipe = self._redis.pipeline(transaction=False)
@@ -115,6 +121,10 @@ class RedisLedger:
         self._ask(pipe.execute)
         if durable:
             self._ask(wait_aof, self._redis)
+
+    def note_recovered(self, ticket: str, taken: Taken) -> None:
+        """Only the role ``intake`` may. Once per ticket: the first word stands."""
+        self._ask(self._redis.hsetnx, keys.RECOVERED, ticket, encode(taken))
 
     def hold(self, hold: Hold | None) -> None:
         """Pauses the whole fleet, or lets it go on; on disk before this returns."""
@@ -190,16 +200,31 @@ class RedisLedger:
 
 
 class RedisAttemptChannel:
-    """Implements ``fleet.core.ports.AttemptChannel``: an attempt's few words with the ledger."""
+    """Implements ``fleet.core.ports.AttemptChannel``: an attempt's few words with the ledger.
 
-    def __init__(self, ledger: RedisLedger) -> None:
+    ``incarnation``: of the ledger that ordered the attempt; empty: whichever is there. Another one, which took its
+    place after it was lost, knows nothing of this attempt, though one of its own may have the same number: it gives no
+    claim, shows no ticket (so the attempt stops), and hears nothing.
+    """
+
+    def __init__(self, ledger: RedisLedger, incarnation: str = "") -> None:
         self._ledger = ledger
-        self.claim = ledger.claim
+        self._incarnation = incarnation
         self.commands = ledger.commands
-        self.view = ledger.view
+
+    def claim(self, ticket: str, attempt: int, owner: str) -> bool:
+        return self._same() and self._ledger.claim(ticket, attempt, owner)
+
+    def view(self, ticket: str) -> TicketView | None:
+        return self._ledger.view(ticket) if self._same() else None
 
     def send(self, events: Sequence[Envelope]) -> None:
-        self._ledger.send(Source.ATTEMPTS, events)
+        if self._same():
+            self._ledger.send(Source.ATTEMPTS, events)
+
+    def _same(self) -> bool:
+        """Raises TemporaryError while the ledger has no name: nobody has opened the new one yet."""
+        return not self._incarnation or self._ledger.incarnation() == self._incarnation
 
 
 def _entries(found: Any) -> Iterator[tuple[str, bytes]]:

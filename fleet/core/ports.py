@@ -14,6 +14,7 @@ from fleet.core.archive import Past
 from fleet.core.effects import Effect
 from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
+from fleet.core.recovery import Taken
 from fleet.core.view import TicketView
 
 
@@ -99,6 +100,14 @@ class Ledger(Protocol):
 
     def incarnation(self) -> str:
         """Random id of this ledger; attempts of another one are refused."""
+        ...
+
+
+class IntakeLedger(Ledger, Protocol):
+    """What intake writes beside its stream."""
+
+    def note_recovered(self, ticket: str, taken: Taken) -> None:
+        """Once per ticket: the first word stands."""
         ...
 
 

@@ -22,7 +22,9 @@ class Request:
     """What somebody asks for: an issue that exists at the forge, its text, and how to work on it.
 
     ``label``, ``trigger`` (the forge's id of the act of putting it on) and ``acted_at`` (Unix time of that act, by the
-    forge's clock) are those of a labelled issue. ``route``: who takes over when the agent is at its end.
+    forge's clock) are those of a labelled issue.
+    ``route``: who takes over when the agent is at its end.
+    ``others``: the other tenants, whose ticket the issue may be already.
     """
 
     repo: str
@@ -40,6 +42,7 @@ class Request:
     trigger: str = ""
     acted_at: float = 0.0
     route: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def decide(request: Request, known: Callable[[str], TicketView | Past | None], n
     """
     _check(request)
     for generation in range(1, _GENERATIONS):
-        view = known(ticket_id(request.tenant, request.repo, request.number, generation))
+        view = _earlier(request, generation, known)
         if view is None:
             return NewTicket(_ticket(request, generation, now))
         if isinstance(view, Past):
@@ -76,6 +79,15 @@ def decide(request: Request, known: Callable[[str], TicketView | Past | None], n
         elif not view.state.terminal or _answered(request, view.ticket.trigger, view.ticket.accepted_at):
             return SameTicket(view.ticket)
     raise UsageError(f"{request.repo}#{request.number} was a ticket too often.", "Open a new issue.")
+
+
+def _earlier(
+    request: Request, generation: int, known: Callable[[str], TicketView | Past | None]
+) -> TicketView | Past | None:
+    """A repository may have changed hands meanwhile: the same issue is the same ticket all the same (I2)."""
+    tenants = (request.tenant, *request.others)
+    ids = (ticket_id(tenant, request.repo, request.number, generation) for tenant in tenants)
+    return next((view for view in map(known, ids) if view is not None), None)
 
 
 def _answered(request: Request, trigger: str, accepted_at: float) -> bool:

@@ -34,13 +34,14 @@ class IntakeService:
         self._clock = clock
         self._accepted = accepted
 
-    def accept(self, request: Request) -> Accepted:
+    def accept(self, request: Request, known: Callable[[str], TicketView | None] | None = None) -> Accepted:
         """Returns only when the ticket is on disk. Raises UsageError, or TemporaryError when nothing was promised.
 
         Two callers at once accept the same id, which is one ticket: the second event changes nothing (I2).
+        ``known`` looks tickets up; by default in the ledger.
         """
         now = self._clock.now()
-        decision = decide(request, self._known, now)
+        decision = decide(request, known or self._known, now)
         ticket = decision.ticket
         new = isinstance(decision, NewTicket)
         if new:

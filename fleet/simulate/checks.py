@@ -21,7 +21,9 @@ from supervisor.fold import fold
 from supervisor.late import start_of
 
 FINAL = frozenset(state for state in State if not state.active)
-_UNCOUNTED = frozenset({Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT})
+_UNCOUNTED = frozenset(
+    {Reason.HANDED_BACK, Reason.NEVER_CLAIMED, Reason.PROVIDER_LIMIT, Reason.TRANSIENT, Reason.NEEDS_INPUT}
+)
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
 _PAUSABLE = _AT_WORK | {State.GATING}
 _MOST_MOVES = 200
@@ -48,6 +50,7 @@ class Book:
 
     shadow: TicketView | None = None
     state: State | None = None
+    reason: Reason | None = None
     moves: int = 0
     attempts: int = 0
     uncounted: int = 0
@@ -107,6 +110,7 @@ class Checks:
 
     def _moves(self, book: Book, ticket: str, move: StateChanged) -> None:
         before, book.state = book.state, move.state
+        stood, book.reason = book.reason, move.reason
         book.moves += 1
         self.reached[f"{move.state.value}: {move.reason.value}"] += 1
         if book.moves > _MOST_MOVES:
@@ -114,6 +118,7 @@ class Checks:
         book.asked_again += move.reason is Reason.RETRY_ASKED
         book.uncounted += before in _AT_WORK and move.reason in _UNCOUNTED
         book.uncounted += before in _PAUSABLE and move.reason is Reason.PAUSED
+        book.uncounted += stood is Reason.BUDGET and move.reason is Reason.APPROVED
         if move.state is State.GATING and move.attempt:
             self._back(book, ticket, move.attempt)
         if move.state is State.STARTING:

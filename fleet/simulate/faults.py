@@ -30,9 +30,9 @@ HEAVY: Rates = {
     "clock": {"jump": 0.10, "leap": 0.005},
     "outage": {"store": 0.04, "host": 0.04, "broker": 0.04, "forge": 0.04, "partition": 0.10},
     # SIGTERM to a machine with attempts, or to the workers of a queue
-    "drain": {"machine": 0.10, "workers": 0.10},
+    "drain": {"machine": 0.15, "workers": 0.15},
     # SIGTERM to one supervisor, which comes back later
-    "roll": {"supervisor": 0.10},
+    "roll": {"supervisor": 0.15},
     # somebody pauses the whole fleet for a while
     "hold": {"all": 0.04},
     # once in fifty seconds, for each repository

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fleet.core.errors import TemporaryError
 from fleet.core.events import (
+    BudgetRaised,
     CancelRequested,
     Envelope,
     EventData,
@@ -25,6 +28,10 @@ from fleet.simulate.lines import Line, LineLedger, Weather
 
 _TRIES = 400
 SWEEP_S = 15.0
+_ANSWERS: Mapping[Reason, EventData] = {
+    Reason.NEEDS_INPUT: SteerRequested("ada", "the second one"),
+    Reason.BUDGET: BudgetRaised("ada", 1.0),
+}
 _STUCK = frozenset({State.REJECTED, State.ESCALATED, State.PARKED})
 
 
@@ -68,6 +75,10 @@ class People:
             roll = chance.fixed(f"review of {name}")
             if roll < 0.7:
                 self._weather.time.after(200.0 * chance.fixed(f"reviewed {name}"), lambda: self._reviews(ticket, roll))
+        elif move.reason in _ANSWERS:
+            if chance.roll(f"answer to {name}") < 0.6:
+                after = 3.0 + 60.0 * chance.roll(f"answered {name}")
+                self._later(after, Source.PEOPLE, ticket, _ANSWERS[move.reason])
         elif move.state in _STUCK and move.reason is not Reason.PAUSED:
             patient = chance.fixed(f"patience with {name}") < 0.25 and not self._checks.book(name).asked_again
             if patient:

@@ -93,6 +93,7 @@ class Record:
         self.hold: Hold | None = None
         self.quarantined = 0
         self.take_overs = 0
+        self._first_epoch = 1_000
         self.stepped: Callable[[Batch], None] = lambda _: None
         self.begun: Callable[[Effect, str], None] = lambda *_: None
 
@@ -113,7 +114,7 @@ class Record:
             return 0, False
         shelf.owner, shelf.until = member, now + LEASE_S
         self.take_overs += shelf.epoch > 0
-        shelf.epoch += 1
+        shelf.epoch = (shelf.epoch or self._first_epoch) + 1
         return shelf.epoch, True
 
     def release(self, name: str, member: str) -> None:

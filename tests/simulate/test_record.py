@@ -36,6 +36,17 @@ class Side:
         self.members = members
         self.ledgers = ledgers
         self.cursors: dict[tuple[str, Source], str] = {("s03", source): "0" for source in keys.INBOUND}
+        self._before: dict[str, int] = {}
+
+    def lease(self, member: int, name: str) -> tuple[int, bool]:
+        """Epochs count from the first one of this store, which is another one in every store."""
+        epoch, new = self.members[member].lease(name)
+        if not epoch:
+            return epoch, new
+        return epoch - self._before.setdefault(name, epoch - 1), new
+
+    def epoch(self, name: str, counted: int) -> int:
+        return counted + self._before.get(name, 0)
 
 
 def played(protections: Protections) -> Side:
@@ -71,9 +82,9 @@ def batch(dice: Random, versions: dict[str, int]) -> tuple[Batch, dict[str, int]
 
 def step(side: Side, member: int, epoch: int, made: Batch) -> str:
     try:
-        side.members[member].step("s03", epoch, made)
+        side.members[member].step("s03", side.epoch("s03", epoch), made)
     except Refused as refused:
-        return str(refused)
+        return str(refused).rpartition(": ")[2]
     return "written"
 
 
@@ -99,7 +110,7 @@ def asked(side: Side, dice: Random, epoch: int) -> str:
     words: list[str | bytes] = [verb, key]
     words += [b"r"] if verb in "WG" else ["text"] if verb in "PY" else []
     try:
-        side.members[0].step_admission(epoch, words)
+        side.members[0].step_admission(side.epoch(keys.ADMISSION, epoch), words)
     except Refused:
         return "refused"
     return str(side.members[0].load_admission()[:3])
@@ -120,7 +131,7 @@ def same_answers(one: Side, other: Side, seed: int, calls: int = 250) -> None:
 
         if what < 0.12:
             name = dice.choice(["s03", keys.ADMISSION])
-            answers = both(lambda side, m=member, n=name: side.members[m].lease(n))
+            answers = both(lambda side, m=member, n=name: side.lease(m, n))
             epochs[name] = max(epochs[name], answers[0][0])  # type: ignore[index]
         elif what < 0.2:
             answers = both(lambda side, m=member: side.members[m].release("s03"))

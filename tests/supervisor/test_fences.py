@@ -13,6 +13,7 @@ from fleet.core.retry import FailureClass
 from fleet.core.states import Reason, State
 from fleet.core.step import Batch, Refused
 from fleet.core.ticket import TicketLimits, shard_of
+from fleet.core.view import TicketView
 from supervisor.policy import Policy
 from tests.supervisor.world import World
 from tests.support.tickets import ticket
@@ -31,6 +32,21 @@ def test_a_frozen_owner_withdraws_nothing(world: World) -> None:
     with pytest.raises(Refused, match="EPOCH"):
         frozen._store.step(shard, frozen._keepers[shard].shard.epoch, Batch(withdrawn=[effect.id]))
     assert world.ledgers["people"].outbox(effect.id, wanted.id) is not None
+
+
+@pytest.mark.invariant("I17")
+def test_an_owner_of_a_lost_ledger_writes_nothing_into_the_next(world: World) -> None:
+    """Found by the simulation: epochs began at 1 again, and the frozen owner's was the new owner's."""
+    wanted = ticket()
+    shard = shard_of(wanted.id)
+    frozen, second = world.store("frozen"), world.store("second")
+    epoch, _ = frozen.lease(shard)
+    world.clients["admin"].flushall()
+    assert second.lease(shard)[1]
+    view = TicketView(wanted, State.QUEUED, Reason.ACCEPTED, 0.0, version=1)
+    with pytest.raises(Refused, match="EPOCH"):
+        frozen.step(shard, epoch, Batch(views={wanted.id: (0, view)}))
+    assert world.ledgers["people"].view(wanted.id) is None
 
 
 @pytest.mark.invariant("I17")

@@ -152,6 +152,10 @@ def live_ones_stay(world: World, folder: Path) -> None:
     world.until_quiet(room.supervisor)
     world.players.person(told_later.id, CancelRequested("ada"))
     world.turns(room.supervisor)
+    for one in (reviewed, waiting):
+        # Nothing stands for these any more: only their state keeps them.
+        world.players.say("publisher", Source.PUBLISHER, one.id, 1, StatusPosted(99))
+    world.turns(room.supervisor)
     before = {one.id: (room.log(one), room.keys_of(one)) for one in (reviewed, waiting, told_later)}
     room.passes(400 * DAY)
     states = [world.seen(one).state for one in (reviewed, waiting, told_later)]

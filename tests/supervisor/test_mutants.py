@@ -34,6 +34,12 @@ MUTANTS = {
         "",
         fences.test_a_step_that_reaches_the_server_twice_is_written_once,
     ),
+    "epochs of a lost ledger": Mutant(
+        "lua:lease",
+        "now[1] .. string.format('%06d', now[2])",
+        "'0'",
+        fences.test_an_owner_of_a_lost_ledger_writes_nothing_into_the_next,
+    ),
     "cancelled set": Mutant(
         "lua:step",
         "redis.call('SADD', p .. ':cancelled', a)",
@@ -109,7 +115,7 @@ MUTANTS = {
     ),
     "resend": Mutant(
         "supervisor.shard:ShardKeeper._missing",
-        "turn.batch.orders.append(Outstanding(tell, wall))",
+        "turn.batch.orders.append(say_again(view, attempt, wanted, self.shard.incarnation, wall))",
         "pass",
         life.test_lost_doubled_and_reordered_events_cost_nothing,
     ),
@@ -354,7 +360,7 @@ MUTANTS = {
     ),
     "cap of a tenant": Mutant(
         "supervisor.admission:_blocked",
-        "tenants[request.tenant] >= caps.tenant",
+        "tenants[request.tenant] >= caps.of(request.tenant)",
         "False",
         life.test_caps_hold_and_say_why,
         (Caps(9, 3, 9), 3, 2),

@@ -7,4 +7,9 @@ if owner == ARGV[1] then
 end
 if owner then return {0, 0} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  -- The epochs of a ledger that was lost are not given again: a frozen owner of that one may come back.
+  local now = redis.call('TIME')
+  redis.call('SET', KEYS[2], now[1] .. string.format('%06d', now[2]))
+end
 return {redis.call('INCR', KEYS[2]), 1}
