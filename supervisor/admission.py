@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fleet.core.states import State
 from fleet.core.view import TicketView
@@ -16,12 +16,19 @@ from fleet.core.view import TicketView
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How many attempts may live at once, and how many fleet pull requests may be open per repository."""
+    """How many attempts may live at once, and how many fleet pull requests may be open per repository.
+
+    ``tenants``: those that have fewer places than the others; never more.
+    """
 
     fleet: int = 4
     tenant: int = 4
     repo: int = 2
     open_pull_requests: int = 5
+    tenants: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, tenant: str) -> int:
+        return min(self.tenant, self.tenants.get(tenant, self.tenant))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +103,8 @@ def _blocked(
 ) -> str:
     if live >= caps.fleet:
         return f"{live} of {caps.fleet} places of the fleet are taken"
-    if tenants[request.tenant] >= caps.tenant:
-        return f"{tenants[request.tenant]} of {caps.tenant} places of tenant {request.tenant} are taken"
+    if tenants[request.tenant] >= caps.of(request.tenant):
+        return f"{tenants[request.tenant]} of {caps.of(request.tenant)} places of tenant {request.tenant} are taken"
     if repos[request.repo] >= caps.repo:
         return f"{repos[request.repo]} of {caps.repo} places of {request.repo} are taken"
     if pulls[request.repo] >= caps.open_pull_requests:

@@ -14,6 +14,7 @@ from fleet.core.events import PublishProblem, SlotAsked, StateChanged, SteersTol
 from fleet.core.retry import repeated
 from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
+from supervisor.beginning import resumed
 from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell, used_up
 from supervisor.ladder import climb, stopped
 from supervisor.late import hand_over, overtaken
@@ -65,6 +66,8 @@ def _backing_off(view: TicketView, moment: Moment) -> Decision | None:
 
 
 def _queued(view: TicketView) -> Decision | None:
+    if (elsewhere := resumed(view)) is not None:
+        return elsewhere
     following = view.attempt + 1
     if view.news.granted == following:
         return Decision(

@@ -57,6 +57,7 @@ from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
 from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
 from supervisor import late, reds, route
+from supervisor.beginning import begun
 from supervisor.comments import meant, noted
 from supervisor.people import afforded, people
 from supervisor.stall import sign_words, watched
@@ -71,8 +72,7 @@ def fold(view: TicketView | None, event: Envelope) -> TicketView:
     if view is None:
         if not isinstance(event.data, TicketAccepted):
             raise InternalError(f"{event.kind} came before the ticket {event.ticket} was accepted.")
-        check(None, State.QUEUED, Reason.ACCEPTED)
-        return TicketView(event.data.ticket, State.QUEUED, Reason.ACCEPTED, since=event.at, version=1)
+        return begun(event.data, event.at)
     if late.speaks(view, event):
         return replace(late.heard(view, event), version=view.version + 1)
     after = _apply(view, event)

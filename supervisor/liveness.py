@@ -55,6 +55,11 @@ class Clocks:
         # Ticket → (the wall time until which it backs off, the moment on our monotonic clock when that is over).
         self._waits: dict[str, tuple[float, float]] = {}
 
+    def drop(self, ticket: str) -> None:
+        """The ticket is gone."""
+        self.known.pop(ticket, None)
+        self._waits.pop(ticket, None)
+
     def follow(self, before: Mapping[str, TicketView], turn: Heard, mono: float) -> None:
         """The pass is written. ``before``: the views without it."""
         for name in turn.moved:

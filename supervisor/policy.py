@@ -20,6 +20,7 @@ class Policy:
     the same error, and of two in turns are a loop (0: never; more than ``stall.CALLS`` are not remembered).
     ``between_rungs``: from one step of the ladder to the next; ``probe_within``: for the guard's answer
     to the first one; ``stop_within``: for its word, after the last one, that nothing of the attempt lives any more.
+    ``status_every``: from one edit of an issue's status comment to the next.
     ``base_moves``: how often gates run again because the base branch moved under a finished change.
     """
 
@@ -44,3 +45,4 @@ class Policy:
     stop_within: float = 30.0
     backoff_first: float = 30.0
     backoff_most: float = 900.0
+    status_every: float = 10.0

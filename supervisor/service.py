@@ -23,6 +23,7 @@ from fleet.core.ticket import all_shards
 from fleet.core.view import TicketView
 from supervisor.admission import Caps
 from supervisor.agenda import NEVER
+from supervisor.archive import Archivist
 from supervisor.desk import Desk
 from supervisor.policy import Policy
 from supervisor.post import Post
@@ -47,17 +48,28 @@ class _Timers:
 class Supervisor:
     """``stop`` is asked once per pass; on True the leases are given back and ``run`` returns."""
 
-    def __init__(self, store: Shards, waker: Waker, clock: Clock, dice: Dice, policy: Policy, caps: Caps) -> None:
+    def __init__(
+        self,
+        store: Shards,
+        waker: Waker,
+        clock: Clock,
+        dice: Dice,
+        policy: Policy,
+        caps: Caps,
+        archivist: Archivist | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._dice = dice
         self._policy = policy
         self._caps = caps
+        self._archivist = archivist
         self._keepers: dict[str, ShardKeeper] = {}
         self._desk: Desk | None = None
         self._timers = _Timers()
         self._post = Post(store, waker, self._keepers, policy.rewake_after)
         self._pause = _FIRST_PAUSE
+        self._history = ""
 
     def run(self, stop: Callable[[], bool]) -> None:
         while not stop():
@@ -116,6 +128,8 @@ class Supervisor:
         self._post.send_due(mono)
         if self._desk is not None:
             self._desk.absorb(asked, wall, mono)
+        if self._archivist is not None:
+            self._archivist.turn(self._keepers, wall, mono)
         done = self._clock.monotonic()
         self._forgive(done - mono, done)
 
@@ -142,6 +156,7 @@ class Supervisor:
     # --- leases ----------------------------------------------------------------------------------------------------
     def _share(self) -> None:
         """Renews what we own, takes what nobody owns, and leaves a fair part to the other supervisors."""
+        self._recognise()
         members = max(1, self._store.announce())
         entities = (*all_shards(), keys.ADMISSION)
         fair = -(-len(entities) // members)
@@ -161,6 +176,16 @@ class Supervisor:
             if name not in owned:
                 self._take(name)
                 owned = self.owned
+
+    def _recognise(self) -> None:
+        """Looks whether the store is still the one that was told everything. Else all is dropped and taken anew."""
+        history = self._store.history()
+        if self._history and history != self._history:
+            log().warning(
+                "the store has another history: what it was told last may be lost", was=self._history, now=history
+            )
+            self._drop_all()
+        self._history = history
 
     def _take(self, name: str) -> None:
         epoch, _ = self._store.lease(name)
@@ -182,9 +207,14 @@ class Supervisor:
             dict(loaded.cursors),
             self._store.incarnation,
         )
-        self._keepers[name] = ShardKeeper(shard, self._policy)
+        if self._archivist is not None:
+            self._archivist.opened(shard)
+        keeper = self._keepers[name] = ShardKeeper(shard, self._policy)
         standing = [order for orders in outbox.values() for order in orders.values()]
-        self._post.take(standing, self._clock.now(), self._clock.monotonic())
+        wall, mono = self._clock.now(), self._clock.monotonic()
+        self._post.take(standing, wall, mono)
+        if loaded.history != self._history:
+            self._write([(keeper, keeper.recover(loaded.history, self._history, wall, mono))])
 
     def _epoch(self, name: str) -> int:
         if name == keys.ADMISSION:

@@ -5,11 +5,10 @@ No I/O: ``absorb`` and ``tick`` return what is to be written; the service writes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fleet.core.codec import CodecError, decode_event, encode
-from fleet.core.commands import Command, CommandKind
+from fleet.core.codec import CodecError, decode_event
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import InternalError
 from fleet.core.events import (
@@ -40,8 +39,9 @@ from supervisor.fold import fold
 from supervisor.hearing import hear, stale, waits_for
 from supervisor.liveness import CLOCKED, Clocks
 from supervisor.policy import Policy
+from supervisor.recovery import asked_again, lost_a_second, say_again
 from supervisor.stall import GUARDS_OWN
-from supervisor.telling import status, to_be_told
+from supervisor.telling import Spacing, spent_more, status, to_be_told
 
 # However the moments were reckoned, a ticket that waits for a clock is looked at as often as this.
 ROUND_EVERY = 5.0
@@ -51,7 +51,7 @@ ROUND_EVERY = 5.0
 class Shard:
     """``outbox``: ticket → effect id → order, so that a ticket's orders are found without a walk over all.
 
-    ``incarnation``: of the ledger; a ticket's trace follows from it.
+    ``incarnation``: of the ledger; a ticket's trace follows from it. ``past``: tickets that were forgotten.
     ``claimed``: orders to start an attempt that came in the way of an earlier one's hand-over.
     """
 
@@ -62,6 +62,8 @@ class Shard:
     cursors: dict[Source, str]
     incarnation: str = ""
     clocks: Clocks = field(default_factory=Clocks)
+    spacing: Spacing = field(default_factory=Spacing)
+    past: set[str] = field(default_factory=set)
     claimed: set[str] = field(default_factory=set)
 
 
@@ -102,6 +104,13 @@ class ShardKeeper:
         self._decide_all(turn, list(turn.views), wall, mono, jitter)
         return turn
 
+    def recover(self, known: str, now: str, wall: float, mono: float) -> Turn:
+        """The first turn in the store's history ``now``; ``known`` is the one in which the shard was owned before."""
+        turn = Turn(Batch(history=now), mono)
+        if lost_a_second(known, now):
+            turn.batch.orders += asked_again(self.shard.views, self.shard.incarnation, wall)
+        return turn
+
     def next(self) -> float:
         """The monotonic moment at which ``tick`` has something to look at."""
         return min(self._agenda.next(), self._round + ROUND_EVERY)
@@ -134,6 +143,16 @@ class ShardKeeper:
         for name in turn.looked:
             if name in self.shard.views:
                 self._agenda.at(name, turn.mono)
+
+    def let_go(self, tickets: Collection[str]) -> None:
+        """The ledger has forgotten these tickets: memory follows, and knows them for forgotten."""
+        shard = self.shard
+        for name in tickets:
+            shard.past.add(name)
+            shard.views.pop(name)
+            shard.clocks.drop(name)
+            self._agenda.drop(name)
+        shard.claimed = {effect_id for effect_id in shard.claimed if effect_id.split(":", 1)[0] not in tickets}
 
     def hear(self, ticket: str, mono: float) -> None:
         """The worker of the ticket's current state is known to have begun."""
@@ -193,7 +212,7 @@ class ShardKeeper:
         """The same ticket accepted again is the same ticket (I2); anything else about an unknown one is refused."""
         if view is not None:
             return
-        ours = shard_of(event.ticket) == self.shard.name
+        ours = shard_of(event.ticket) == self.shard.name and event.ticket not in self.shard.past
         if ours and isinstance(event.data, TicketAccepted) and event.data.ticket.id == event.ticket:
             self._fold(turn, None, event)
         else:
@@ -208,10 +227,7 @@ class ShardKeeper:
             return
         if view.missing_from != wanted:
             self._fold(turn, view, self._own(view, EventsMissing(wanted), wall))
-        command = Command(f"{view.id}:{attempt}:resend:{wanted}:{wall:.3f}", CommandKind.RESEND, seq=wanted)
-        data, trace = encode(command).decode(), self._trace(view.id)
-        tell = Effect(EffectKind.TELL, view.id, attempt, wanted, int(wall), data, trace)
-        turn.batch.orders.append(Outstanding(tell, wall))
+        turn.batch.orders.append(say_again(view, attempt, wanted, self.shard.incarnation, wall))
 
     def _fold(self, turn: Turn, view: TicketView | None, event: Envelope) -> None:
         # The trace follows from the ticket, so that what a worker wrote there need not be believed.
@@ -233,12 +249,8 @@ class ShardKeeper:
         turn.looked += names
         for name in names:
             view = turn.views.get(name) or self.shard.views[name]
-            heard = name in turn.heard
-            moment = self.shard.clocks.moment(view, wall, mono, jitter)
-            if heard:
-                moment = replace(moment, silent=0.0, unclaimed=0.0)
-            if name in turn.spoke:
-                moment = replace(moment, quiet=replace(moment.quiet, word=0.0))
+            moment = self._moment(turn, view, wall, mono, jitter)
+            tell = spent_more(self.shard.views.get(name), view)
             for _ in range(20):
                 decision = decide(view, moment, self._policy)
                 if decision is None:
@@ -259,11 +271,25 @@ class ShardKeeper:
                 for order in decision.orders:
                     turn.batch.orders.append(self._order(order.effect, wall + order.delay))
                 view = turn.views[name]
-                if to_be_told(view, decision.event):
-                    self._withdraw(turn, view, only=EffectKind.STATUS)
-                    turn.batch.orders.append(self._order(status(view).effect, wall))
+                tell = tell or to_be_told(view, decision.event)
             else:
                 raise InternalError(f"Deciding about {name} does not come to an end.")
+            if tell:
+                self._tell_people(turn, view, wall)
+
+    def _moment(self, turn: Turn, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
+        """What was heard in this very pass is no silence."""
+        moment = self.shard.clocks.moment(view, wall, mono, jitter)
+        if view.id in turn.heard:
+            moment = replace(moment, silent=0.0, unclaimed=0.0)
+        if view.id in turn.spoke:
+            moment = replace(moment, quiet=replace(moment.quiet, word=0.0))
+        return moment
+
+    def _tell_people(self, turn: Turn, view: TicketView, wall: float) -> None:
+        self._withdraw(turn, view, only=EffectKind.STATUS)
+        due = self.shard.spacing.due(view, self._policy.status_every, wall)
+        turn.batch.orders.append(self._order(status(view).effect, due))
 
     def _withdraw(self, turn: Turn, view: TicketView, only: EffectKind | None = None, upto: int | None = None) -> None:
         """A ticket that moved on no longer wants the worker effects of the state it left.

@@ -6,6 +6,7 @@ Laws of the table (each one is a row in ``tests/adapters/test_acl.py``):
 - what the supervisor decides (views, logs, outbox, deadlines, epochs, admission) is written by the supervisor only;
 - the beginning of an effect and a gate record are written by the role that does the work;
 - an approval is written by people only: no gate can allow itself anything;
+- the supervisor may take away what others recorded about a ticket that ended long ago, and add nothing to it;
 - everything below ``fleet:`` is readable by every role of the fleet (it holds no secrets), and by nobody else;
 - who tells figures and traces to others reads, and writes nothing;
 - the broker is untrusted: roles that carry wake-ups may write any of its keys, and its keys only; Flower's role
@@ -42,7 +43,20 @@ class Role(Enum):
     ADMIN = "admin"
 
 
-_SUPERVISED = ("view", "ver", "cursor", "epoch", "owner", "deadlines", "outbox", "cancelled", "quarantine")
+_SUPERVISED = (
+    "view",
+    "ver",
+    "cursor",
+    "epoch",
+    "owner",
+    "deadlines",
+    "outbox",
+    "cancelled",
+    "quarantine",
+    "sealed",
+    "past",
+    "history",
+)
 _SUPERVISED_PATTERNS = ("view:*", "log:*", "tell:*")
 
 _WRITES: Mapping[Role, tuple[str, ...]] = {
@@ -54,7 +68,7 @@ _WRITES: Mapping[Role, tuple[str, ...]] = {
         "fleet:meta",
         "fleet:members",
     ),
-    Role.INTAKE: (f"fleet:{SHARD}:in:intake",),
+    Role.INTAKE: (f"fleet:{SHARD}:in:intake", "fleet:recovered"),
     Role.AGENTS: (f"fleet:{SHARD}:in:attempts", f"fleet:{SHARD}:begun:agents"),
     Role.ATTEMPT: (f"fleet:{SHARD}:in:attempts", f"fleet:{SHARD}:begun:agents"),
     Role.GATES: (f"fleet:{SHARD}:in:gates", f"fleet:{SHARD}:begun:gates", f"fleet:{SHARD}:gates:*"),
@@ -91,6 +105,9 @@ _COMMANDS = (
     "-move",
 )
 _SCRIPT = "(~fleet:* +eval +evalsha +eval_ro +evalsha_ro)"
+# Forgetting a ticket that ended long ago: the records of others may go, and nothing may be written into them.
+_OTHERS = f"~fleet:{SHARD}:begun:* ~fleet:{SHARD}:gates:* ~fleet:{SHARD}:approvals:* ~fleet:{{spend}}:ticket:*"
+_FORGET = f"({_OTHERS} +hdel +unlink)"
 _ACKNOWLEDGE = f"(~fleet:{SHARD}:in:* +xack +xdel +xtrim +xgroup +xreadgroup +xautoclaim +xclaim +xpending)"
 
 # kombu: fanout of remote control and task events is PUBLISH/PSUBSCRIBE. A PSUBSCRIBE pattern must be listed literally.
@@ -128,7 +145,7 @@ def rules(role: Role) -> tuple[str, ...]:
         keys.append("%R~fleet:*")
     selectors = [_SCRIPT] if role not in (Role.MONITOR, Role.TELEMETRY) else []
     if role is Role.SUPERVISOR:
-        selectors.append(_ACKNOWLEDGE)
+        selectors += [_ACKNOWLEDGE, _FORGET]
     broker: tuple[str, ...] = ()
     if role in _CARRIERS:
         keys.extend(_MONITOR_KEYS if role is Role.MONITOR else (f"~{BROKER_PREFIX}*",))

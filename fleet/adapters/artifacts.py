@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -44,6 +45,23 @@ class FolderArtifacts:
     def path(self, name: str) -> Path | None:
         path = self._path(name)
         return path if path.is_file() else None
+
+    def names(self, below: str) -> Iterator[tuple[str, float]]:
+        """(name, when it was put in Unix time) of everything below a name."""
+        for path in sorted(self._path(below).rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                yield path.relative_to(self._root).as_posix(), path.stat().st_mtime
+
+    def remove(self, name: str) -> int:
+        """Takes it away, and folders that are empty then; answers its bytes."""
+        path = self._path(name)
+        size = path.stat().st_size
+        path.unlink()
+        for folder in path.parents:
+            if folder == self._root or any(folder.iterdir()):
+                break
+            folder.rmdir()
+        return size
 
     def _path(self, name: str) -> Path:
         parts = name.split("/")

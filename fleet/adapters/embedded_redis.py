@@ -25,6 +25,7 @@ from pathlib import Path
 
 import fleet.adapters.redis_client as store
 from fleet.adapters.acl import Role, acl_file
+from fleet.adapters.redis_orphan import end_orphan
 from fleet.adapters.redis_program import ServerProgram, find_program, run_plain, server_config
 from fleet.core.errors import FleetError, ParkError, TemporaryError, UsageError
 from fleet.core.ports import Clock, Ids
@@ -65,6 +66,7 @@ class EmbeddedRedis:
         self._ids = ids
         self._fsync = fsync
         self._program = program
+        self._known: dict[str, str] = {}
 
     # --- what callers do -------------------------------------------------------------------------------------------
 
@@ -204,7 +206,7 @@ class EmbeddedRedis:
         """With the lock held nobody serves this folder. The lock goes over to the server."""
         try:
             peer = self._peer()
-            if peer is not None:
+            if peer and not end_orphan(*peer, self.data, lambda: self._peer() is None, self._clock):
                 raise self._stranger(peer[0])
             self.notices.clear()
             (self.data / "server.pid").unlink(missing_ok=True)
@@ -319,16 +321,18 @@ class EmbeddedRedis:
 
     def _passwords(self, create: bool) -> Mapping[str, str]:
         path = self.data / "acl.json"
-        known: dict[str, str] = {}
-        if path.exists():
-            known = json.loads(path.read_text())
+        there = path.exists()
+        # When the folder was removed, the services that run still know these: they find the new server again.
+        known: dict[str, str] = json.loads(path.read_text()) if there else dict(self._known)
         missing = [role.value for role in Role if role.value not in known]
-        if not missing:
+        if not missing and (there or not create):
+            self._known = known
             return known
         if not create:
             raise UsageError(f"The ledger in {self.data} was never started.", "Run `fleet up` first.")
         known |= {name: self._ids.token(32) for name in missing}
         self._write("acl.json", json.dumps(known))
+        self._known = known
         return known
 
     def _write(self, name: str, text: str) -> None:

@@ -8,21 +8,28 @@ from typing import Any
 
 from fleet.adapters import keys
 from fleet.adapters.redis_client import FleetRedis, is_connection_error
+from fleet.adapters.segments import Segments
+from fleet.core.archive import DamagedSegment, Row
 from fleet.core.codec import CodecError, decode, decode_event
 from fleet.core.errors import TemporaryError
 from fleet.core.events import Envelope
 from fleet.core.outbox import Outstanding
-from fleet.core.ticket import all_shards
+from fleet.core.ports import Artifacts
+from fleet.core.ticket import all_shards, shard_of
 
 _TOGETHER = 50
 _MOST = 500
 
 
 class Follower:
-    """``client``: of any role; it only reads. Raises TemporaryError while the store is away."""
+    """``client``: of any role; it only reads. ``artifacts``: where sealed parts of logs lie.
 
-    def __init__(self, client: FleetRedis) -> None:
+    Raises TemporaryError while the store is away.
+    """
+
+    def __init__(self, client: FleetRedis, artifacts: Artifacts | None = None) -> None:
         self._redis = client
+        self._segments = Segments(None if artifacts is None else lambda: artifacts)
         self._versions: dict[str, bytes] = {}
         self._cursors: dict[str, str] = {}
 
@@ -38,17 +45,16 @@ class Follower:
         for first in range(0, len(names), _TOGETHER):
             waiting = names[first : first + _TOGETHER]
             while waiting:
-                streams = {keys.log(name): self._cursors.get(name, "0") for name in waiting}
-                found = dict(_streams(self._ask(self._redis.xread, streams, count=_MOST)))
+                found = self._logs(waiting)
                 for name in waiting:
-                    for cursor, raw in found.get(keys.log(name), ()):
+                    for cursor, raw in found[name]:
                         self._cursors[name] = cursor
                         try:
                             event = decode_event(raw)
                         except CodecError:
                             continue
                         yield event
-                waiting = [name for name in waiting if len(found.get(keys.log(name), ())) >= _MOST]
+                waiting = [name for name in waiting if len(found[name]) >= _MOST]
         self._versions.update(grown)
 
     def forget(self) -> None:
@@ -59,10 +65,34 @@ class Follower:
     def log(self, ticket: str) -> Sequence[Envelope]:
         """The whole log of one ticket, without unreadable events."""
         events = []
-        for _, fields in self._ask(self._redis.xrange, keys.log(ticket)):
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xrange(keys.log(ticket))
+        pipe.hget(keys.of(shard_of(ticket), "sealed"), ticket)
+        found, sealed = self._ask(pipe.execute)
+        for _, raw in self._joined([(cursor.decode(), fields[b"e"]) for cursor, fields in found], sealed, "0"):
             with suppress(CodecError):
-                events.append(decode_event(fields[b"e"]))
+                events.append(decode_event(raw))
         return events
+
+    def _logs(self, tickets: Sequence[str]) -> dict[str, Sequence[Row]]:
+        """What is new of each of them, sealed or not. The streams are read first, so that nothing falls in between."""
+        cursors = {name: self._cursors.get(name, "0") for name in tickets}
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xread({keys.log(name): cursor for name, cursor in cursors.items()}, count=_MOST)
+        for name in tickets:
+            pipe.hget(keys.of(shard_of(name), "sealed"), name)
+        found, *sealed = self._ask(pipe.execute)
+        streams = dict(_streams(found))
+        return {
+            name: self._joined(streams.get(keys.log(name), []), raw, cursors[name])
+            for name, raw in zip(tickets, sealed, strict=True)
+        }
+
+    def _joined(self, stream: Sequence[Row], sealed: bytes | None, after: str) -> Sequence[Row]:
+        try:
+            return self._segments.joined(stream, sealed, after)
+        except DamagedSegment:
+            return stream
 
     def outbox(self) -> Sequence[Outstanding]:
         """The orders that stand, of all shards."""
@@ -83,12 +113,11 @@ class Follower:
         pipe = self._redis.pipeline(transaction=False)
         for shard in all_shards():
             pipe.hgetall(keys.of(shard, "ver"))
-        return {
-            name.decode(): version
-            for versions in self._ask(pipe.execute)
-            for name, version in versions.items()
-            if self._versions.get(name.decode()) != version
-        }
+        known = {name.decode(): version for versions in self._ask(pipe.execute) for name, version in versions.items()}
+        for name in self._versions.keys() - known.keys():
+            del self._versions[name]
+            self._cursors.pop(name, None)
+        return {name: version for name, version in known.items() if self._versions.get(name) != version}
 
     def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         try:

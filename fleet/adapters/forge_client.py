@@ -19,6 +19,7 @@ from fleet.adapters.forge_errors import error_for
 from fleet.adapters.forge_throttle import Throttle
 from fleet.core.errors import InternalError, TemporaryError, UsageError
 from fleet.core.forge import (
+    Comment,
     Comments,
     CommitStatus,
     ForgePull,
@@ -188,6 +189,15 @@ class HubClient:
                 if _marked(pull.body, marker) and (found := self._pull(repo, pull)).ours:
                     return found
             return None
+
+    def comments_on(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
+        with self._calling(f"reading the comments of {repo}#{number}"):
+            found = islice(self._repo(repo).get_issue(number).get_comments(), _COMMENTS_SEARCHED)
+            return tuple(plain_comment(one.raw_data, self._is_mine) for one in found if _marked(one.body, beginning))
+
+    def login(self, repo: str) -> str:
+        with self._calling(f"asking {repo} who we are"):
+            return self._login or ""
 
     # --- writing ----------------------------------------------------------------------------------------------
 

@@ -27,4 +27,5 @@ def plain_comment(row: Any, mine: Callable[[str, str], bool]) -> Comment:
         edited=row["updated_at"] != row["created_at"],
         bot=kind == "Bot",
         ours=bool(login) and mine(login, kind),
+        changed=datetime.datetime.fromisoformat(row["updated_at"]).timestamp(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fleet.core.forge import (
+    Comment,
     Comments,
     CommitStatus,
     ForgeClient,
@@ -79,6 +80,12 @@ class RoutedForge:
 
     def put_comment(self, repo: str, number: int, marker: str, body: str) -> str:
         return self._of(repo).put_comment(repo, number, marker, body)
+
+    def comments_on(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
+        return self._of(repo).comments_on(repo, number, beginning)
+
+    def login(self, repo: str) -> str:
+        return self._of(repo).login(repo)
 
     def set_statuses(self, repo: str, sha: str, statuses: Sequence[CommitStatus]) -> None:
         self._of(repo).set_statuses(repo, sha, statuses)

@@ -55,6 +55,11 @@ def store_name(repo: str) -> str:
     return repo.replace("/", "__") + ".git"
 
 
+def repo_of(name: str) -> str:
+    """``owner/name`` of such a folder. No forge allows an owner with an underscore."""
+    return name.removesuffix(".git").replace("__", "/", 1)
+
+
 class BareRepo:
     """One bare repository that only the fleet writes. Every path in and out is a str by ``os.fsdecode``."""
 

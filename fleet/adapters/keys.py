@@ -14,6 +14,7 @@ ADMISSION = "adm"
 META = "fleet:meta"
 MEMBERS = "fleet:members"
 HOLD = "fleet:hold"
+RECOVERED = "fleet:recovered"
 
 # The streams that a shard's owner reads, in no particular order among each other.
 INBOUND = (Source.INTAKE, Source.PEOPLE, Source.ADMISSION, Source.ATTEMPTS, Source.GATES, Source.PUBLISHER)
@@ -47,3 +48,8 @@ def approvals(ticket: str) -> str:
 
 def tell(ticket: str, attempt: int) -> str:
     return of(shard_of(ticket), "tell", ticket, str(attempt))
+
+
+def spent(ticket: str) -> str:
+    """What models cost a ticket: the gateway's (``fleet.adapters.spend``)."""
+    return of("spend", "ticket", ticket)

@@ -5,17 +5,21 @@ The Redis user of the given client decides what it may write (``fleet.adapters.a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fleet.adapters import keys
 from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
+from fleet.adapters.segments import Segments
+from fleet.core.archive import Past, Segment
 from fleet.core.codec import decode, decode_event, encode, encode_event
 from fleet.core.effects import BEGUN_BY, Effect, EffectKind
 from fleet.core.errors import InternalError, TemporaryError
 from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
 from fleet.core.outbox import Outstanding
+from fleet.core.ports import Artifacts
+from fleet.core.recovery import Taken
 from fleet.core.ticket import all_shards, shard_of
 from fleet.core.view import Hold, TicketView
 
@@ -24,10 +28,11 @@ _REPEATABLE = frozenset({EffectKind.WITHDRAW, EffectKind.STATUS})
 
 
 class RedisLedger:
-    """Implements ``fleet.core.ports.Ledger`` on Redis or Valkey."""
+    """Implements ``fleet.core.ports.Ledger`` on Redis or Valkey. ``artifacts``: where sealed parts of logs lie."""
 
-    def __init__(self, client: FleetRedis) -> None:
+    def __init__(self, client: FleetRedis, artifacts: Callable[[], Artifacts] | None = None) -> None:
         self._redis = client
+        self._segments = Segments(artifacts)
         self._begin = client.register_script(load_lua("begin"))
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -41,8 +46,37 @@ class RedisLedger:
                 yield decode(raw, TicketView)
 
     def log(self, ticket: str, after: str = "0", block_ms: int | None = None) -> Sequence[tuple[str, Envelope]]:
-        found = self._ask(self._redis.xread, {keys.log(ticket): after}, block=block_ms, count=1000)
-        return [(name, decode_event(raw)) for name, raw in _entries(found)]
+        """Raises DamagedSegment when the next part was sealed and is not what it was."""
+        found = self._log(ticket, after)
+        if found or block_ms is None:
+            return found
+        if not self._ask(self._redis.xread, {keys.log(ticket): after}, block=block_ms, count=1):
+            return []
+        return self._log(ticket, after)
+
+    def _log(self, ticket: str, after: str) -> Sequence[tuple[str, Envelope]]:
+        """The stream is read first: what is sealed in between is then in both, and not in neither."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xread({keys.log(ticket): after}, count=1000)
+        pipe.hget(keys.of(shard_of(ticket), "sealed"), ticket)
+        found, sealed = self._ask(pipe.execute)
+        rows = self._segments.joined(list(_entries(found)), sealed, after)
+        return [(cursor, decode_event(raw)) for cursor, raw in rows]
+
+    def sealed(self, ticket: str) -> tuple[Segment, ...]:
+        """The parts of the ticket's log that were sealed, oldest first."""
+        raw = self._ask(self._redis.hget, keys.of(shard_of(ticket), "sealed"), ticket)
+        return decode(raw, tuple[Segment, ...]) if raw else ()
+
+    def all_sealed(self) -> set[str]:
+        """The names of all segments that the ledger knows of."""
+        found = (raw for shard in all_shards() for raw in self._ask(self._redis.hvals, keys.of(shard, "sealed")))
+        return {segment.name for raw in found for segment in decode(raw, tuple[Segment, ...])}
+
+    def past(self, ticket: str) -> Past | None:
+        """What is remembered of a ticket that was forgotten."""
+        raw = self._ask(self._redis.hget, keys.of(shard_of(ticket), "past"), ticket)
+        return decode(raw, Past) if raw else None
 
     def quarantine(self) -> Sequence[bytes]:
         """What was refused, newest last, of all shards; for ``fleet doctor`` and people on call."""
@@ -72,6 +106,11 @@ class RedisLedger:
         raw = self._ask(self._redis.get, keys.HOLD)
         return decode(raw, Hold) if raw else None
 
+    def recovered(self) -> dict[str, Taken]:
+        """Ticket → when it was taken up again after this ledger's predecessor was lost, and what it had spent."""
+        found: dict[bytes, bytes] = self._ask(self._redis.hgetall, keys.RECOVERED)
+        return {name.decode(): decode(raw, Taken) for name, raw in found.items()}
+
     # --- writing one's own -----------------------------------------------------------------------------------------
     def send(self, source: Source, events: Sequence[Envelope], durable: bool = False) -> None:
         pipe = self._redis.pipeline(transaction=False)
@@ -82,6 +121,10 @@ class RedisLedger:
         self._ask(pipe.execute)
         if durable:
             self._ask(wait_aof, self._redis)
+
+    def note_recovered(self, ticket: str, taken: Taken) -> None:
+        """Only the role ``intake`` may. Once per ticket: the first word stands."""
+        self._ask(self._redis.hsetnx, keys.RECOVERED, ticket, encode(taken))
 
     def hold(self, hold: Hold | None) -> None:
         """Pauses the whole fleet, or lets it go on; on disk before this returns."""
@@ -157,16 +200,31 @@ class RedisLedger:
 
 
 class RedisAttemptChannel:
-    """Implements ``fleet.core.ports.AttemptChannel``: an attempt's few words with the ledger."""
+    """Implements ``fleet.core.ports.AttemptChannel``: an attempt's few words with the ledger.
 
-    def __init__(self, ledger: RedisLedger) -> None:
+    ``incarnation``: of the ledger that ordered the attempt; empty: whichever is there. Another one, which took its
+    place after it was lost, knows nothing of this attempt, though one of its own may have the same number: it gives no
+    claim, shows no ticket (so the attempt stops), and hears nothing.
+    """
+
+    def __init__(self, ledger: RedisLedger, incarnation: str = "") -> None:
         self._ledger = ledger
-        self.claim = ledger.claim
+        self._incarnation = incarnation
         self.commands = ledger.commands
-        self.view = ledger.view
+
+    def claim(self, ticket: str, attempt: int, owner: str) -> bool:
+        return self._same() and self._ledger.claim(ticket, attempt, owner)
+
+    def view(self, ticket: str) -> TicketView | None:
+        return self._ledger.view(ticket) if self._same() else None
 
     def send(self, events: Sequence[Envelope]) -> None:
-        self._ledger.send(Source.ATTEMPTS, events)
+        if self._same():
+            self._ledger.send(Source.ATTEMPTS, events)
+
+    def _same(self) -> bool:
+        """Raises TemporaryError while the ledger has no name: nobody has opened the new one yet."""
+        return not self._incarnation or self._ledger.incarnation() == self._incarnation
 
 
 def _entries(found: Any) -> Iterator[tuple[str, bytes]]:

@@ -39,6 +39,7 @@ SOCKET_TIMEOUT = 30.0
 MAX_BLOCK_MS = 10_000
 CONNECT_TIMEOUT = 5.0
 RETRIES = 3
+REPLICA_MS = 1000
 MINIMUM_VERSION = (7, 2)
 
 StoreError = redis.RedisError
@@ -126,10 +127,11 @@ class FleetPipeline(Pipeline):
 
 
 class FleetRedis(redis.Redis):
-    """A client with a role. ``append_only`` is what its address promised."""
+    """A client with a role. ``append_only`` and ``replicas`` are what its address promised."""
 
     fleet_role = ""
     append_only = True
+    replicas = 0
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         with store_errors():
@@ -168,6 +170,7 @@ def connect(
     client = _open(address, options)
     client.fleet_role = role
     client.append_only = address.append_only
+    client.replicas = 1 if address.sentinels else 0
     return client
 
 
@@ -218,6 +221,9 @@ def wait_aof(client: redis.Redis, timeout_ms: int = 5000) -> None:
     pool may hand out another connection than the one that wrote. So a tiny write goes first on the same connection:
     the append-only file is in order, hence all earlier writes are on disk when this one is.
 
+    Behind Sentinel a replica should have it, too, before anybody relies on it. A replica that does not answer within
+    ``REPLICA_MS`` is not waited for: with its master alone the fleet is slow, and goes on.
+
     Raises TemporaryError when the disk did not confirm in time: the writes may or may not survive a power loss.
     """
     if not getattr(client, "append_only", True):
@@ -225,6 +231,8 @@ def wait_aof(client: redis.Redis, timeout_ms: int = 5000) -> None:
     role = getattr(client, "fleet_role", "") or "unknown"
     pipe = client.pipeline(transaction=False)
     pipe.incr(synced_key(role))
+    if getattr(client, "replicas", 0):
+        pipe.execute_command("WAIT", 1, REPLICA_MS)  # type: ignore[no-untyped-call]
     pipe.execute_command("WAITAOF", 1, 0, timeout_ms)  # type: ignore[no-untyped-call]
     answer = pipe.execute()[-1]
     if int(answer[0]) < 1:

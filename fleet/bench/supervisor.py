@@ -46,6 +46,10 @@ def measure(bench: Bench) -> Report:
         Figure("bare XREADGROUP + XACK of the same entries", Unit.RATE, tuple(middle.bare)),
         Figure("ratio", Unit.RATIO, ratios(middle.rates, middle.bare)),
         *(
+            Figure(f"progress events, {size} live tickets", Unit.RATE, tuple(one.rates))
+            for size, one in zip(sizes[::2], rounds[::2], strict=True)
+        ),
+        *(
             Figure(f"CPU of the supervisor an event, {size} tickets", Unit.MICRO, tuple(one.cpu))
             for size, one in zip(sizes, rounds, strict=True)
         ),
@@ -63,11 +67,13 @@ def measure(bench: Bench) -> Report:
 
 
 _EVENTS, _FEW = 50_000, 400
+# Events of a turn, and how many tickets speak at once where the cost of one is looked at.
+_TURN, _AT_ONCE = 5, 100
 
 
 @dataclass(slots=True)
 class _Round:
-    """``cpu`` seconds of the supervisor an event; ``owner`` and ``store`` bytes when all tickets live."""
+    """``cpu``: seconds of the supervisor an event; ``owner`` and ``store`` bytes when all tickets live."""
 
     rates: list[float] = field(default_factory=list)
     bare: list[float] = field(default_factory=list)
@@ -82,12 +88,12 @@ def _round(bench: Bench, size: int) -> _Round:
     with standing.room(bench, size) as place, standing.supervisors(bench, place) as (pid,):
         made.store = float(place.redis.info("memory")["used_memory"])
         seqs = dict.fromkeys((one.id for one in place.tickets), standing.FIRST)
-        _drain(bench, place, pid, seqs, count)
+        _drain(bench, place, seqs, count)
         for _ in range(bench.few(3, 1)):
-            seconds, spent, bare = _drain(bench, place, pid, seqs, count)
+            seconds, bare = _drain(bench, place, seqs, count)
             made.rates.append(count / seconds)
-            made.cpu.append(spent / count)
             made.bare.append(count / bare)
+            made.cpu.append(_turn_by_turn(bench, place, pid, seqs))
         made.owner = float(_cost(pid).pss)
         _nothing_is_missing(place, seqs)
     return made
@@ -113,10 +119,8 @@ def _cost(pid: int) -> Cost:
     return found
 
 
-def _drain(
-    bench: Bench, place: standing.Room, pid: int, seqs: dict[str, int], count: int
-) -> tuple[float, float, float]:
-    """Seconds of the supervisor, seconds of its CPU, seconds of the bare consumer, for the same ``count`` entries.
+def _drain(bench: Bench, place: standing.Room, seqs: dict[str, int], count: int) -> tuple[float, float]:
+    """Seconds of the supervisor and of the bare consumer for the same ``count`` entries.
 
     The entries are laid aside first and put in place at once, so that saying them costs neither of the two anything.
     """
@@ -124,23 +128,42 @@ def _drain(
     last = standing.say(redis, _turns(place.tickets, seqs, count), _ASIDE)
     for stream in last:
         redis.copy(_ASIDE + stream, _BARE + stream)
-    before, begun = _cost(pid).cpu, bench.clock.monotonic()
+    begun = bench.clock.monotonic()
+    _put_in_place(bench, redis, last)
+    return bench.clock.monotonic() - begun, _bare(bench, redis, list(last), count)
+
+
+def _put_in_place(bench: Bench, redis: FleetRedis, last: Mapping[str, str]) -> None:
+    """What was laid aside is said at once; returns when the supervisor has written it all."""
     pipe = redis.pipeline(transaction=True)
     for stream in last:
         pipe.rename(_ASIDE + stream, stream)
     pipe.execute()
     bench.until(lambda: _taken_in(redis, last), "the supervisor has not taken all in")
-    seconds = bench.clock.monotonic() - begun
-    spent = _cost(pid).cpu - before
-    return seconds, spent, _bare(bench, redis, list(last), count)
+
+
+def _turn_by_turn(bench: Bench, place: standing.Room, pid: int, seqs: dict[str, int]) -> float:
+    """Seconds of the supervisor's CPU an event, when each ticket that speaks says one turn and is written once.
+
+    A backlog of few tickets has many events of each, and writes a view once for all of them; so its cost says nothing
+    about what more tickets cost.
+    """
+    before, done, tickets = _cost(pid).cpu, 0, list(place.tickets)
+    for _ in range(bench.few(40, 2)):
+        part, tickets = tickets[:_AT_ONCE], tickets[_AT_ONCE:] + tickets[:_AT_ONCE]
+        part = part[: len(place.tickets)]
+        said = _turns(part, seqs, _TURN * len(part))
+        _put_in_place(bench, place.redis, standing.say(place.redis, said, _ASIDE))
+        done += len(said)
+    return (_cost(pid).cpu - before) / done
 
 
 def _turns(tickets: Sequence[Ticket], seqs: dict[str, int], count: int) -> list[Envelope]:
-    """A turn of five events from each ticket after the other, until there are ``count``."""
+    """A turn of events from each ticket after the other, until there are ``count``."""
     said: list[Envelope] = []
     while len(said) < count:
         for one in tickets:
-            more = min(5, count - len(said))
+            more = min(_TURN, count - len(said))
             said += standing.words(one, seqs[one.id], more)
             seqs[one.id] += more
     return said

@@ -200,7 +200,8 @@ def matching(deck: Sequence[Disturbance], pattern: str) -> tuple[Disturbance, ..
 def sampled(deck: Sequence[Disturbance], count: int, seed: int) -> tuple[Disturbance, ...]:
     """``count`` of them by the seed, of every kind by turns; all for 0."""
     order = sorted(deck, key=lambda one: rolled(seed, "sample", name_of(one)))
-    turns = [(sum(type(two) is type(one) for two in order[:at]), at, one) for at, one in enumerate(order)]
+    kinds = [(type(one), one.link if isinstance(one, Break) else None) for one in order]
+    turns = [(kinds[:at].count(kind), at, order[at]) for at, kind in enumerate(kinds)]
     return tuple(one for _, _, one in sorted(turns, key=lambda turn: turn[:2]))[: count or len(order)]
 
 

@@ -56,6 +56,7 @@ _GATE = 'version = 1\n\n[gates.notes]\ncommand = ["sh", "-c", "test -s notes/bas
 _FILES = {".fleet.toml": _GATE, "notes/base.txt": "a note\n"}
 # It lasts long enough for a guard and a loop to be met alive.
 _WORK = "command:sh -c 'sleep 0.7; echo {place} >notes/{place}.txt'"
+_LABEL = "fleet"
 _OURS = ("FLEET_REDIS_URL", "FLEET_BROKER_URL", "FLEET_HOME_FORGE_PORT", "FLEET_CRASH_AT")
 _PERSON = ("-c", "user.name=Chaos", "-c", "user.email=chaos@localhost", "-c", "commit.gpgSign=false")
 # The same commit in every round: the same base gives the same trees.
@@ -121,7 +122,7 @@ class Lane:
         found = []
         for place in range(tickets):
             text = clean(f"Note {place}", "One more note.")
-            issue = client.open_issue(repo, text.title, text.body, ())
+            issue = client.open_issue(repo, text.title, text.body, (_LABEL,))
             agent = f"rehearsal:{self._script}" if model else _WORK.format(place=place)
             request = Request(
                 repo,

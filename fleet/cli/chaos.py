@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,6 +51,7 @@ def chaos(
     play = run.Play(environment(), clock, told, minutes * 60 or float("inf"), keep, say=say)
     begun = clock.monotonic()
     stopped = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it started must not outlive it
     try:
         play.run(rounds, lanes or cores() + 1)
     except KeyboardInterrupt:

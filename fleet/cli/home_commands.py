@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +17,7 @@ from fleet.cli.app import OK, app, client, open_home, put_json, safe, say
 from fleet.cli.watching import checked, said, stop_watching
 from fleet.cli.wording import limits_words
 from fleet.core.errors import UsageError
+from fleet.core.recovery import Taken
 from fleet.core.settings import Settings
 from fleet.core.states import State
 from fleet.intake.watched import WEBHOOK_PATH
@@ -115,8 +118,20 @@ def status(as_json: Json = False) -> None:
     _say_status(fleet, state, {name: count for name, count in counts.items() if count}, as_json)
 
 
+def _lost_at(recovered: Mapping[str, Taken]) -> float:
+    return max(taken.at for taken in recovered.values())
+
+
+def _say_recovered(recovered: Mapping[str, Taken]) -> None:
+    if recovered:
+        when = datetime.datetime.fromtimestamp(_lost_at(recovered), datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        count = f"{len(recovered)} ticket" + ("s" if len(recovered) > 1 else "")
+        print(f"RECOVERED {count} at {when}: the store was lost, and the forge still knew them")
+
+
 def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json: bool) -> None:
     services, hold = fleet.services(), fleet.ledger().held()
+    recovered = fleet.ledger().recovered()
     if as_json:
         put_json(
             {
@@ -130,6 +145,7 @@ def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json
                 "services": services,
                 "tickets": counts,
                 "money": money.rows(fleet),
+                "recovered": None if not recovered else {"tickets": sorted(recovered), "at": _lost_at(recovered)},
                 "paused": None if hold is None else {"by": hold.by, "at": hold.at},
             }
         )
@@ -142,6 +158,7 @@ def _say_status(fleet: Client, state: HostState, counts: dict[str, int], as_json
     for level in money.levels(fleet):
         name = {"day": "today", "fleet": "month"}.get(level.name, f"tenant {level.name}")
         print(f"{name:<9} {money.words(level)}")
+    _say_recovered(recovered)
     if hold is not None:
         minutes = max(0.0, fleet.wiring.clock.now() - hold.at) / 60
         print(f"PAUSED    by {safe(hold.by)} for {minutes:.0f} min: NOTHING NEW STARTS until `fleet resume --all`")
@@ -178,7 +195,10 @@ def clean(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove what is no longer needed: leftovers of dead attempts, old logs; with --all the whole home."""
+    """Remove what is no longer needed: leftovers of dead attempts, old logs, also of tickets that the ledger forgot.
+
+    With --all the whole home.
+    """
     fleet = Client(open_home(), say, Settings() if everything else None)
     home = fleet.home
     if everything:
@@ -207,6 +227,11 @@ def clean(
         path.unlink()
     freed = fleet.wiring.environments.prune(0) if cache else 0
     print(f"swept {len(left)} slots, {len(logs)} old logs, {freed // 2**20} MiB of environments")
+    from fleet.local.cleaning import remove_old_segments  # noqa: PLC0415 - only this command needs it
+
+    count, size = remove_old_segments(fleet)
+    if count:
+        print(f"removed {count} sealed logs of forgotten tickets, {size / 2**20:.1f} MiB")
 
 
 @app.command()

@@ -11,7 +11,7 @@ import typer
 
 from fleet.cli.app import FAULT, app, client, put_json, safe
 from fleet.cli.wording import sentence
-from fleet.core.archive import log_lines
+from fleet.core.archive import FOLDER, Row, log_lines, position
 from fleet.core.codec import CodecError, decode_event, encode
 from fleet.core.errors import FleetError, InternalError, UsageError
 from fleet.core.events import Envelope, StateChanged
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from supervisor.replay import Step
 
 _LONGEST = 160
+# The head of a step says these already.
+_SAID = frozenset({"since", "seq"})
 
 
 @app.command()
 def replay(
     name: Annotated[str, typer.Argument(help="Ticket id, the beginning of one, or the issue's number.")] = "",
-    file: Annotated[
-        Path | None, typer.Option("--file", help="A log file instead: a sealed segment, or events.")
-    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A log file instead, or a folder of segments.")] = None,
     at: Annotated[int, typer.Option("--at", help="Stop after this event, and print the whole view.")] = 0,
     until: Annotated[
         str, typer.Option("--until", help="Stop at the first event of this kind, or at the move into this state.")
@@ -54,6 +54,8 @@ def replay(
         policy = Policy(**asdict(settings.supervision))
     if not events:
         raise UsageError("This log is empty.", "Its events were removed: `fleet clean` does that after a while.")
+    if check and stored is None:
+        raise UsageError("The ledger has forgotten this ticket.", "There is no view left to compare its log with.")
     if check:
         raise typer.Exit(_check(events, stored, policy, as_json))
     _tell(events, policy, Stop(at, until), as_json)
@@ -80,9 +82,17 @@ class Stop:
 
 
 def from_file(path: Path) -> list[Envelope]:
-    """Raises UsageError for what is no log."""
+    """A log file, or a folder of segments. Raises UsageError for what is no log."""
     try:
-        return [decode_event(raw) for _, raw in log_lines(path.read_bytes())]
+        if not path.is_dir():
+            return [decode_event(raw) for _, raw in log_lines(path.read_bytes())]
+        rows: list[Row] = []
+        for part in sorted(path.glob("*.jsonl.gz")):
+            # A segment may have been stored twice, with another end: what is there already is not told again.
+            rows += [
+                row for row in log_lines(part.read_bytes()) if not rows or position(row[0]) > position(rows[-1][0])
+            ]
+        return [decode_event(raw) for _, raw in rows]
     except (CodecError, OSError) as error:
         why = (error.strerror if isinstance(error, OSError) else "") or str(error)
         raise UsageError(f"{path} is not a log: {why}") from error
@@ -94,7 +104,13 @@ def from_ledger(name: str) -> tuple[list[Envelope], TicketView | None, Settings]
     from fleet.local.reading import reading  # noqa: PLC0415
 
     with reading(client(quiet=True)) as fleet:
-        view = fleet.find(name)
+        try:
+            view = fleet.find(name)
+        except UsageError:
+            folder = forgotten(fleet.home.layout.artifacts / FOLDER, name)
+            if folder is None:
+                raise
+            return from_file(folder), None, fleet.settings
         ledger = fleet.ledger()
         # The log first: what is folded meanwhile is in the view, and in what is read again then.
         while True:
@@ -102,6 +118,15 @@ def from_ledger(name: str) -> tuple[list[Envelope], TicketView | None, Settings]
             if view.version <= len(events):
                 break
         return events[: view.version], view, fleet.settings
+
+
+def forgotten(logs: Path, name: str) -> Path | None:
+    """The folder with the sealed log of a ticket that the ledger no longer knows; the newest of several ledgers'."""
+    found = [path for path in logs.glob("*/*") if path.name == name or path.name.startswith(name)]
+    exact = [path for path in found if path.name == name]
+    if len({path.name for path in found}) == 1 or exact:
+        return max(exact or found, key=lambda path: path.stat().st_mtime)
+    return None
 
 
 def _tell(events: list[Envelope], policy: Policy, stop: Stop, as_json: bool) -> None:
@@ -182,7 +207,8 @@ def lines(step: Step, first: float) -> list[str]:
     words = sentence(event)
     if words:
         told.append(words.splitlines()[0])
-    told += [f"{one.field}: {_short(one.before)} → {_short(one.after)}" for one in step.changes]
+    changed = [one for one in step.changes if one.field not in _SAID]
+    told += [f"{one.field}: {_short(one.before)} → {_short(one.after)}" for one in changed]
     told += [f"orders {_order(one)}" for one in step.orders]
     if step.judged is Judged.BY_CLOCK:
         told.append("decided because a clock ran out, which the log does not hold")

@@ -9,6 +9,7 @@ from fleet.adapters.acl import Role
 from fleet.core.errors import UsageError
 from fleet.core.forge import Issue, Repository
 from fleet.core.routes import default_agent
+from fleet.core.tenants import others, tenant_of
 from fleet.intake.decide import Request
 from fleet.intake.service import Accepted, IntakeService
 from fleet.intake.text import IssueText, clean, decode, parse
@@ -151,16 +152,19 @@ def _check(repo: Repository, issue: Issue, with_token: bool) -> None:
 def _accept(
     fleet: Client, repo: str, number: int, text: IssueText, branch: str, agent: str, local_path: str = ""
 ) -> Accepted:
-    first, *others = fleet.agents_of(repo, branch, agent)
-    for one in (first, *others):
+    first, *route = fleet.agents_of(repo, branch, agent)
+    for one in (first, *route):
         backend_for(one)
+    tenant = tenant_of(fleet.settings.tenants, repo)
     request = Request(
         repo=repo,
+        tenant=tenant,
+        others=others(fleet.settings.tenants, tenant),
         number=number,
         text=text,
         base=branch,
         agent=first,
-        route=tuple(others),
+        route=tuple(route),
         requested_by="local",
         limits=fleet.limits_of(repo, branch),
         local_path=local_path,

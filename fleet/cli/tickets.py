@@ -12,10 +12,11 @@ from fleet.adapters.history import commit
 from fleet.adapters.ledger import RedisLedger
 from fleet.cli import money
 from fleet.cli import story as attempts
-from fleet.cli.app import app, put_json, running, safe
+from fleet.cli.app import app, put_json, running, safe, say
 from fleet.cli.follow import follow_ticket
 from fleet.cli.live import Printer
 from fleet.cli.wording import agent_words, at_rest, hidden_words, result, why
+from fleet.core.archive import DamagedSegment, sealed_upto
 from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, Envelope, RetryRequested, SteerRequested
 from fleet.core.states import Reason, State
@@ -80,7 +81,9 @@ def show(
         page = fleet.page(view.pull_request.url) if view.pull_request else ""
         _head(view, ledger.why(view.id), page, money.ticket_words(fleet, view))
         change_of(fleet, view)
-    log = whole_log(ledger, view.id)
+    log, gap = readable_log(ledger, view.id)
+    if gap:
+        say(f"a part of the log cannot be read: {gap}")
     told, artifacts = story(log), fleet.wiring.artifacts
     if not as_json:
         for line in attempts.lines(view, told, artifacts):
@@ -160,10 +163,18 @@ def open_page(
         webbrowser.open(link)
 
 
-def whole_log(ledger: RedisLedger, ticket: str) -> list[Envelope]:
-    """Every event of the ticket; the ledger answers a thousand at a time."""
+def readable_log(ledger: RedisLedger, ticket: str) -> tuple[list[Envelope], str]:
+    """(events, what is wrong with those that are missing): a damaged part must not hide the rest."""
+    try:
+        return whole_log(ledger, ticket), ""
+    except DamagedSegment as error:
+        _, cursor = sealed_upto(ledger.sealed(ticket))
+        return whole_log(ledger, ticket, cursor), str(error)
+
+
+def whole_log(ledger: RedisLedger, ticket: str, cursor: str = "0") -> list[Envelope]:
+    """Every event of the ticket after the cursor; the ledger answers a thousand at a time. Raises DamagedSegment."""
     events: list[Envelope] = []
-    cursor = "0"
     while entries := ledger.log(ticket, cursor):
         cursor = entries[-1][0]
         events += (event for _, event in entries)

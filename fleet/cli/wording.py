@@ -194,6 +194,9 @@ def why(view: TicketView, admission: str) -> str:
             return f"attempt {view.attempt + 1} waits for a place: {admission or 'it is asked for'}{_came_by(view)}"
         case State.STARTING:
             return f"attempt {view.attempt} was dispatched and waits for a worker to claim it"
+        case State.RUNNING if view.watch.stopping:
+            waits = "the next one waits until nothing of it lives"
+            return f"attempt {view.attempt} is being ended, and {waits}{_said(view.watch.stopping)}"
         case State.RUNNING:
             return f"attempt {view.attempt} is at work: {view.activity or 'it was claimed'}"
         case State.GATING:

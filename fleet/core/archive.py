@@ -1,4 +1,4 @@
-"""Sealed segments: parts of a ticket's log as files. Pure.
+"""What leaves the ledger: sealed segments of a log, and what is remembered of a forgotten ticket. Pure.
 
 A log is numbered from 1, and its view's version is the number of its last event. A segment holds a range of them under
 a name that follows from its content, so that storing it twice is storing it once, and whoever stores an outdated one
@@ -10,8 +10,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -34,6 +35,18 @@ class Segment:
     last: int
     cursor: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A ticket that ended long ago: enough to count generations, and to know which label it answered.
+
+    ``at``: when it was accepted, Unix time.
+    """
+
+    state: str
+    at: float
+    trigger: str = ""
 
 
 class _Line(msgspec.Struct):
@@ -96,3 +109,50 @@ def log_lines(data: bytes) -> list[Row]:
             raise CodecError(f"Line {number} is not an event: {error}") from error
         rows.append((line.cursor, bytes(line.event)))
     return rows
+
+
+def position(cursor: str) -> tuple[int, int]:
+    """A stream's cursor as something that can be compared: ``1700000000000-3``."""
+    at, _, number = cursor.partition("-")
+    return int(at), int(number or 0)
+
+
+def following(cursor: str) -> str:
+    """The first position after ``cursor``."""
+    at, number = position(cursor)
+    return f"{at}-{number + 1}"
+
+
+def sealed_upto(segments: Sequence[Segment]) -> tuple[int, str]:
+    """(number, cursor) of the last sealed event; (0, "0") when none is."""
+    return (segments[-1].last, segments[-1].cursor) if segments else (0, "0")
+
+
+class Archive(Protocol):
+    """The ledger as the archivist needs it. Every method raises TemporaryError while the store is away."""
+
+    def sealed(self, shard: str) -> Mapping[str, tuple[Segment, ...]]:
+        """What is sealed of each ticket of the shard."""
+        ...
+
+    def past(self, shard: str) -> set[str]:
+        """Tickets of the shard that were forgotten."""
+        ...
+
+    def rows(self, ticket: str, after: str, most: int) -> list[Row]:
+        """The ticket's stream after the cursor, oldest first."""
+        ...
+
+    def seal(self, shard: str, epoch: int, ticket: str, segments: Sequence[Segment], gone: Sequence[str] = ()) -> None:
+        """Notes what is sealed and takes it out of the stream, in one step; the keys ``gone`` go, too.
+
+        Raises Refused when the shard is no longer ours; nothing is changed then.
+        """
+        ...
+
+    def forget(self, shard: str, epoch: int, tickets: Mapping[str, tuple[int, Past]]) -> None:
+        """Takes everything of these tickets out but their ``Past``, in one step.
+
+        Raises Refused when the shard is no longer ours or a ticket has another version; nothing is changed then.
+        """
+        ...

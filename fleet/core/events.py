@@ -27,6 +27,7 @@ from fleet.core.attempt_events import (
     WorkspaceReady,
 )
 from fleet.core.people_events import BudgetRaised, CommentHeard, Verb
+from fleet.core.recovery import Recovered
 from fleet.core.supervisor_events import (
     EventsMissing,
     Nudged,
@@ -88,7 +89,10 @@ class Source(Enum):
 # --- intake and people ---------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class TicketAccepted:
+    """``recovered``: the ledger was lost, and this is what the forge still knew."""
+
     ticket: Ticket
+    recovered: Recovered | None = None
 
 
 @dataclass(frozen=True, slots=True)

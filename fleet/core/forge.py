@@ -91,7 +91,8 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """What somebody wrote below issue or pull request ``number``; untrusted text. ``at``: Unix time.
+    """What somebody wrote below issue or pull request ``number``; untrusted text. ``at``: Unix time,
+    ``changed`` that of its last edit, both by the forge's clock.
 
     ``edited``: it is no longer what its author first wrote, and whoever may write to the repository may have changed
     it. ``bot``: a program wrote it; ``ours``: this client's own user did.
@@ -105,6 +106,7 @@ class Comment:
     edited: bool = False
     bot: bool = False
     ours: bool = False
+    changed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,14 @@ class ForgeClient(Protocol):
 
         ``body`` begins with it, too. Returns the comment's URL.
         """
+        ...
+
+    def comments_on(self, repo: str, number: int, beginning: str) -> tuple[Comment, ...]:
+        """Those that begin with ``beginning``, oldest first, whoever wrote them."""
+        ...
+
+    def login(self, repo: str) -> str:
+        """Our own account at the forge of ``repo``; empty for an installation of an app, which has none."""
         ...
 
     def set_statuses(self, repo: str, sha: str, statuses: Sequence[CommitStatus]) -> None:

@@ -10,6 +10,9 @@ QUEUED, WORKING, REVIEW, PARKED, FAILED, ESCALATED, DONE, STOPPED = (
 )
 ALL = (QUEUED, WORKING, REVIEW, PARKED, FAILED, ESCALATED, DONE, STOPPED)
 
+# The issue of a ticket that is still open carries one of these; so a lost one is found again.
+OPEN = (QUEUED, WORKING, REVIEW, PARKED)
+
 LABEL_OF = {
     State.QUEUED: QUEUED,
     State.STARTING: WORKING,
@@ -29,6 +32,6 @@ LABEL_OF = {
 
 def swap(state: State, trigger: str) -> tuple[str, tuple[str, ...]]:
     """(the label that belongs on the issue, those that do not). The trigger goes, too: putting it on again is a new
-    ticket."""
+    ticket. ``trigger`` empty: a command started the ticket."""
     wanted = LABEL_OF[state]
-    return wanted, (trigger, *(name for name in ALL if name != wanted))
+    return wanted, (*((trigger,) if trigger else ()), *(name for name in ALL if name != wanted))

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fleet.core.archive import Past
 from fleet.core.effects import Effect
 from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
+from fleet.core.recovery import Taken
 from fleet.core.view import TicketView
 
 
@@ -62,6 +64,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def past(self, ticket: str) -> Past | None:
+        """What is remembered of a ticket that ended so long ago that it has no view any more."""
+        ...
+
     def outbox(self, effect_id: str, ticket: str) -> Effect | None:
         """The order with this id while it is wanted; None once it is done or was withdrawn."""
         ...
@@ -94,6 +100,14 @@ class Ledger(Protocol):
 
     def incarnation(self) -> str:
         """Random id of this ledger; attempts of another one are refused."""
+        ...
+
+
+class IntakeLedger(Ledger, Protocol):
+    """What intake writes beside its stream."""
+
+    def note_recovered(self, ticket: str, taken: Taken) -> None:
+        """Once per ticket: the first word stands."""
         ...
 
 

@@ -124,6 +124,15 @@ class IntakeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """``keep_days``: a ticket that ended is forgotten after as many days; its sealed log is then removed by
+    ``fleet clean``.
+    """
+
+    keep_days: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class TelemetrySettings:
     """``otlp_endpoint``: where traces are sent (OTLP over HTTP), empty = where OpenTelemetry's variables say.
 
@@ -182,6 +191,7 @@ class Settings:
     github: GithubSettings = field(default_factory=GithubSettings)
     intake: IntakeSettings = field(default_factory=IntakeSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
     tenants: Tenants = field(default_factory=dict)
 
     def money(self) -> Money:

@@ -47,6 +47,7 @@ class Reason(Enum):
     """Why the ticket is where it is; each stands in one kind of transition, so `fleet show` can say *why*."""
 
     ACCEPTED = "accepted"
+    RECOVERED = "recovered"
     GRANTED = "granted"
     CLAIMED = "claimed"
     CHANGE_READY = "change_ready"
@@ -114,8 +115,10 @@ _ESCALATES = frozenset({Reason.ATTEMPTS_USED_UP, Reason.POISON})
 _CANCEL = frozenset({Reason.CANCELLED_BY_PERSON})
 
 TRANSITIONS: dict[State | None, dict[State, frozenset[Reason]]] = {
-    None: {State.QUEUED: frozenset({Reason.ACCEPTED})},
+    None: {State.QUEUED: frozenset({Reason.ACCEPTED, Reason.RECOVERED})},
     State.QUEUED: {
+        # Its pull request was found at the forge after the ledger was lost.
+        State.IN_REVIEW: frozenset({Reason.RECOVERED}),
         State.STARTING: frozenset({Reason.GRANTED}),
         # A lost attempt is back before its successor was claimed; so, too, from backing_off and starting.
         State.GATING: frozenset({Reason.CHANGE_READY}),

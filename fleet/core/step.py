@@ -26,6 +26,7 @@ class Batch:
     """All that one step writes for one shard. Filled by ``supervisor.shard``, written by ``Shards.steps``.
 
     ``unbegun``: starts of attempts that nobody may have claimed; when one was, nothing of the batch is written.
+    ``history``: the store's history that the shard now belongs to; empty leaves it as it is.
     """
 
     views: dict[str, tuple[int, TicketView]] = field(default_factory=dict)
@@ -36,11 +37,13 @@ class Batch:
     cancelled: list[str] = field(default_factory=list)
     cursors: dict[Source, str] = field(default_factory=dict)
     quarantined: list[bytes] = field(default_factory=list)
+    history: str = ""
 
     @property
     def empty(self) -> bool:
         """Whether only cursors moved: nothing would be lost by writing later."""
-        return not (self.views or self.log or self.orders or self.withdrawn or self.cancelled or self.quarantined)
+        told = self.views or self.log or self.orders or self.withdrawn or self.cancelled or self.quarantined
+        return not (told or self.history)
 
 
 # A shard's name, the epoch under which it is ours, and what to write.
@@ -49,11 +52,12 @@ Step = tuple[str, int, Batch]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A shard as its new owner finds it."""
+    """A shard as its new owner finds it. ``history``: the one in which it was owned last; empty when it never was."""
 
     views: Mapping[str, bytes]
     outbox: Mapping[str, bytes]
     cursors: Mapping[Source, str]
+    history: str = ""
 
 
 class Shards(Protocol):
@@ -79,6 +83,12 @@ class Shards(Protocol):
         ...
 
     def release(self, shard: str) -> None: ...
+
+    def history(self) -> str:
+        """The name of the store's history. Another one: a replica was promoted or the server began anew, and what it
+        was told last may be lost.
+        """
+        ...
 
     def held(self) -> Hold | None:
         """Who paused the whole fleet; None while it works."""

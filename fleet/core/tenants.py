@@ -42,6 +42,11 @@ def tenant_of(tenants: Tenants, repo: str) -> str:
     return DEFAULT_TENANT
 
 
+def others(tenants: Tenants, mine: str) -> tuple[str, ...]:
+    """Every other name under which an issue may have become a ticket before its repository changed hands."""
+    return tuple(name for name in (DEFAULT_TENANT, *tenants) if name != mine)
+
+
 def limits_of(floor: TicketLimits, tenant: TenantSettings | None) -> TicketLimits:
     """Each limit is the tenant's where it is tighter than the floor, and the floor otherwise."""
     if tenant is None:

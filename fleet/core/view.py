@@ -13,6 +13,7 @@ from fleet.core.events import (
     PublishFailed,
     PullRequestClosed,
 )
+from fleet.core.recovery import Recovered
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket
 
@@ -114,6 +115,7 @@ class TicketView:
     and ``repair`` the attempt whose change it is to mend (0: none).
     ``stray``: a second pull request that a publisher opened after it was given up (0: none); it is closed.
     ``steers``: what people said to the agent and no attempt was told yet.
+    ``recovered``: what another ledger knew of the ticket, when that one was lost.
     ``passed_to``: the agent of the ticket's route that took over last, empty for the first one; ``tries``: attempts of
     the agent at work that count against it.
     ``heard``: number of the newest comment whose order was taken; ``answers`` to the last of them.
@@ -153,6 +155,7 @@ class TicketView:
     tier: str = ""
     watch: Watch = field(default_factory=Watch)
     steers: tuple[str, ...] = ()
+    recovered: Recovered | None = None
     late: Late = field(default_factory=Late)
     raised_usd: float = 0.0
     raised_last: float = 0.0

@@ -11,6 +11,7 @@ from fleet.adapters.spend import SpendBook
 from fleet.adapters.telemetry import about_ticket, log
 from fleet.core.allowance import Allowance, allowance
 from fleet.core.ports import Clock, Ids
+from fleet.core.recovery import Taken
 from fleet.core.spend import (
     MICRO,
     Caps,
@@ -29,6 +30,7 @@ from fleet.core.states import State
 from fleet.core.tenants import Money
 from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
+from fleet.gateway.lost import less_what_was_lost
 from fleet.gateway.wire import Call
 
 
@@ -65,7 +67,9 @@ _CLOSE_EVERY_S = 30.0
 
 
 class Books:
-    """``view`` looks a ticket up; ``longest``: seconds after which a call is over. Raises TemporaryError."""
+    """``view`` looks a ticket up; ``longest``: seconds after which a call is over; ``recovered``: what was taken over
+    from a ledger that was lost. Raises TemporaryError.
+    """
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class Books:
         ids: Ids,
         incarnation: Callable[[], str] = lambda: "",
         longest: float = 3600.0,
+        recovered: Callable[[], Mapping[str, Taken]] = dict,
     ) -> None:
         self._book = book
         self._view = view
@@ -90,6 +95,7 @@ class Books:
         self._ids = ids
         self._incarnation = incarnation
         self._longest = longest
+        self._recovered = recovered
         self._closed_at = float("-inf")
 
     def who(self, key: str) -> tuple[str, int] | None:
@@ -133,7 +139,9 @@ class Books:
             view.ticket.tenant,
         )
         allowed = allowance(view, self._money.soft)
-        refusal = self._book.reserve(reservation, self._caps(allowed, view.ticket.tenant), self._longest)
+        caps = self._caps(allowed, view.ticket.tenant)
+        caps = less_what_was_lost(caps, view, self._recovered().values(), reservation.day)
+        refusal = self._book.reserve(reservation, caps, self._longest)
         if refusal is None:
             return Granted(reservation, price, upstream, view.ticket, call.model)
         with self._about(view.ticket, view.attempt):

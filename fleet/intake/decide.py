@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fleet.core import criteria
+from fleet.core.archive import Past
 from fleet.core.errors import UsageError
 from fleet.core.ticket import DEFAULT_TENANT, Ticket, TicketLimits, branch_name, text_hash, ticket_id
 from fleet.core.view import TicketView
@@ -21,7 +22,9 @@ class Request:
     """What somebody asks for: an issue that exists at the forge, its text, and how to work on it.
 
     ``label``, ``trigger`` (the forge's id of the act of putting it on) and ``acted_at`` (Unix time of that act, by the
-    forge's clock) are those of a labelled issue. ``route``: who takes over when the agent is at its end.
+    forge's clock) are those of a labelled issue.
+    ``route``: who takes over when the agent is at its end.
+    ``others``: the other tenants, whose ticket the issue may be already.
     """
 
     repo: str
@@ -39,6 +42,7 @@ class Request:
     trigger: str = ""
     acted_at: float = 0.0
     route: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +60,41 @@ class SameTicket:
 Decision = NewTicket | SameTicket
 
 
-def decide(request: Request, known: Callable[[str], TicketView | None], now: float) -> Decision:
-    """``known`` looks a ticket id up; ``now`` in Unix seconds. Raises UsageError for a request that names nothing.
+def decide(request: Request, known: Callable[[str], TicketView | Past | None], now: float) -> Decision:
+    """``known`` looks a ticket id up, also one that was forgotten; ``now`` in Unix seconds.
+
+    Raises UsageError for a request that names nothing.
 
     Generations are counted by asking for each id in turn: they are deterministic and without gaps. A label is one
     ticket, however often it is heard of and however long ago: only putting it on again is a new one.
     """
     _check(request)
     for generation in range(1, _GENERATIONS):
-        view = known(ticket_id(request.tenant, request.repo, request.number, generation))
+        view = _earlier(request, generation, known)
         if view is None:
             return NewTicket(_ticket(request, generation, now))
-        if not view.state.terminal or _answered(request, view.ticket):
+        if isinstance(view, Past):
+            if _answered(request, view.trigger, view.at):
+                return SameTicket(_ticket(request, generation, view.at))
+        elif not view.state.terminal or _answered(request, view.ticket.trigger, view.ticket.accepted_at):
             return SameTicket(view.ticket)
     raise UsageError(f"{request.repo}#{request.number} was a ticket too often.", "Open a new issue.")
 
 
-def _answered(request: Request, ticket: Ticket) -> bool:
-    """Whether ``ticket`` was made for the act that ``request`` is about, or for a command that came after it."""
+def _earlier(
+    request: Request, generation: int, known: Callable[[str], TicketView | Past | None]
+) -> TicketView | Past | None:
+    """A repository may have changed hands meanwhile: the same issue is the same ticket all the same (I2)."""
+    tenants = (request.tenant, *request.others)
+    ids = (ticket_id(tenant, request.repo, request.number, generation) for tenant in tenants)
+    return next((view for view in map(known, ids) if view is not None), None)
+
+
+def _answered(request: Request, trigger: str, accepted_at: float) -> bool:
+    """Whether a ticket was made for the act that ``request`` is about, or for a command that came after it."""
     if not request.label:
         return False
-    return ticket.trigger == request.trigger or (not ticket.trigger and request.acted_at <= ticket.accepted_at)
+    return trigger == request.trigger or (not trigger and request.acted_at <= accepted_at)
 
 
 def _check(request: Request) -> None:

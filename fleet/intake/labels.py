@@ -16,9 +16,11 @@ from fleet.core.forge import ForgeClient, Issue, LabelEvent, Page, Permission
 from fleet.core.labels import ALL
 from fleet.core.ports import Clock, Ledger
 from fleet.core.states import State
+from fleet.core.tenants import Tenants, others, tenant_of
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
 from fleet.intake.decide import Request
+from fleet.intake.recovery import Recovery
 from fleet.intake.service import Accepted, IntakeService
 from fleet.intake.text import clean
 from fleet.intake.watched import Watched
@@ -67,6 +69,7 @@ def lost(view: TicketView, issue: Issue | None) -> str:
 
 class LabelIntake:
     """``limits``: those of (owner/name, branch); ``agents``: who begins there and who follows, for the one named.
+    ``recovery`` knows the tickets of a lost ledger.
 
     Used by one thread at a time.
     """
@@ -78,12 +81,16 @@ class LabelIntake:
         clock: Clock,
         limits: Callable[[str, str], TicketLimits],
         agents: Callable[[str, str, str], tuple[str, ...]] = lambda repo, branch, agent: (agent,),
+        recovery: Recovery | None = None,
+        tenants: Tenants | None = None,
     ) -> None:
         self._ledger = ledger
         self._forge = forge
         self._clock = clock
         self._limits = limits
         self._agents = agents
+        self._recovery = recovery
+        self._tenants = tenants or {}
         self._intake = IntakeService(ledger, clock)
         self._log = log("intake")
 
@@ -100,9 +107,10 @@ class LabelIntake:
         if why or act is None:
             return self._ignored(watched, number, why)
         base = self._forge.repository(watched.repo).default_branch
+        tenant = tenant_of(self._tenants, watched.repo)
         try:
             text = clean(issue.title, issue.body)
-            first, *others = self._agents(watched.repo, base, watched.agent)
+            first, *route = self._agents(watched.repo, base, watched.agent)
             request = Request(
                 repo=watched.repo,
                 number=number,
@@ -110,13 +118,18 @@ class LabelIntake:
                 base=base,
                 agent=first,
                 requested_by=act.login,
+                tenant=tenant,
+                others=others(self._tenants, tenant),
                 limits=self._limits(watched.repo, base),
                 label=watched.label,
                 trigger=str(act.id),
                 acted_at=act.at,
-                route=tuple(others),
+                route=tuple(route),
             )
-            accepted = self._intake.accept(request)
+            known = self._recovery.known(watched.repo, issue) if self._recovery else None
+            accepted = self._intake.accept(request, known)
+            if self._recovery is not None and not accepted.new:
+                self._recovery.missed(accepted.ticket, issue)
         except UsageError as error:
             return self._ignored(watched, number, str(error))
         if accepted.new:

@@ -18,10 +18,13 @@ from fleet.core.view import TicketView
 from fleet.intake.comments import CommentIntake
 from fleet.intake.endpoint import Answer
 from fleet.intake.labels import Ignored, LabelIntake
+from fleet.intake.recovery import Recovery
 from fleet.intake.watched import Watched
 from fleet.intake.webhook import CommentTold, PullTold, Told
 
 EVERY = 15.0
+# How soon a lost ledger is noticed (seconds).
+_NOTICED = 5.0
 _LONGEST = 900.0
 _UNSEEN = "cannot be seen"
 
@@ -55,6 +58,7 @@ class Sweep:
         watches: Callable[[], Iterable[Watched]],
         every: Callable[[str], float],
         comments: CommentIntake | None = None,
+        recovery: Recovery | None = None,
     ) -> None:
         self._ledger = ledger
         self._labels = labels
@@ -63,6 +67,8 @@ class Sweep:
         self._watches = watches
         self._every = every
         self._comments = comments
+        self._recovery = recovery
+        self._incarnation = ""
         self._paces: dict[str, _Pace] = {}
         self._one = threading.Lock()
         self._log = log("intake")
@@ -77,6 +83,7 @@ class Sweep:
 
     def once(self) -> int:
         """One round over what is due; answers how many repositories were looked at."""
+        self._recover()
         watched = {one.repo: one for one in self._watches()}
         by_repo: dict[str, list[TicketView]] = {}
         for view in self._ledger.views():
@@ -92,6 +99,18 @@ class Sweep:
         for repo in self._paces.keys() - watched.keys() - in_work:
             del self._paces[repo]
         return looked
+
+    def _recover(self) -> None:
+        """First of all what a lost ledger knew: a label on one of those tickets is not a new one."""
+        if self._recovery is None:
+            return
+        incarnation = self._ledger.incarnation()
+        if incarnation != self._incarnation:
+            # What was looked at for another ledger must be looked at anew: that an issue has not changed says nothing.
+            self._paces.clear()
+            self._incarnation = incarnation
+        with self._one:
+            self._recovery.once()
 
     def heard(self, told: Told) -> Answer:
         """A webhook: the same look, at one issue and at once. Raises what the forge and the ledger raise."""
@@ -202,4 +221,4 @@ class Sweep:
 
     def _soonest(self) -> float:
         now = self._clock.monotonic()
-        return max(0.2, min((pace.due - now for pace in self._paces.values()), default=EVERY))
+        return max(0.2, min((_NOTICED, *(pace.due - now for pace in self._paces.values()))))

@@ -273,7 +273,7 @@ class Client:
 
         Raises SettingsError naming the line of a limit that is looser than the operator's.
         """
-        return self.wiring.limits_in(self._bare(repo), branch)
+        return self.wiring.limits_in(repo, self._bare(repo), branch)
 
     def agents_of(self, repo: str, branch: str, agent: str) -> tuple[str, ...]:
         """``agent`` and who takes over from it there. Raises SettingsError for what the operator did not name."""

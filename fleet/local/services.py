@@ -20,6 +20,7 @@ import fleet.adapters.sandbox
 import fleet.forge.store  # noqa: F401
 from ci_gates.tasks import GateTasks
 from fleet.adapters.acl import Role
+from fleet.adapters.archive_store import ArchiveStore
 from fleet.adapters.celery_app import stopping
 from fleet.adapters.git import BareRepo
 from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher
@@ -42,6 +43,7 @@ from fleet.gateway.server import serve as serve_gateway
 from fleet.intake.comments import CommentIntake
 from fleet.intake.endpoint import create_app
 from fleet.intake.labels import LabelIntake
+from fleet.intake.recovery import Recovery
 from fleet.intake.sweep import EVERY, Sweep
 from fleet.intake.watched import Watched
 from fleet.local import keys, telemetry, watches
@@ -54,6 +56,7 @@ from fleet.publisher.service import Publisher, Remote
 from fleet.publisher.tasks import PublisherTasks
 from fleet.rehearsal.server import serve as serve_rehearsal
 from supervisor.admission import Caps
+from supervisor.archive import Archivist, Keeping
 from supervisor.policy import Policy
 from supervisor.service import Supervisor
 from workers import host as attempt_host
@@ -124,6 +127,7 @@ def gateway(wiring: Wiring) -> None:
         wiring.ids,
         wiring.ledger(Role.GATEWAY).incarnation,
         patience.longest,
+        wiring.ledger(Role.GATEWAY).recovered,
     )
     serve_gateway(books, wiring.layout.runtime / GATEWAY_SOCKET, patience)
 
@@ -143,7 +147,7 @@ def intake(wiring: Wiring) -> None:
     chosen = wiring.settings.intake
 
     def limits(repo: str, branch: str) -> TicketLimits:
-        return wiring.limits_from(forge.read_file(repo, REPO_FILE, branch), branch)
+        return wiring.limits_from(repo, forge.read_file(repo, REPO_FILE, branch), branch)
 
     def agents(repo: str, branch: str, agent: str) -> tuple[str, ...]:
         if not wiring.settings.agents.route:
@@ -153,13 +157,22 @@ def intake(wiring: Wiring) -> None:
     def every(repo: str) -> float:
         return min(EVERY, chosen.poll_seconds) if is_local(repo) else chosen.poll_seconds
 
-    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents)
+    recovery = Recovery(
+        ledger,
+        forge,
+        wiring.clock,
+        wiring.home.state_key(wiring.ids),
+        lambda: watches.places(wiring.home, wiring.settings),
+        lambda repo: watches.agent(wiring.home, wiring.settings, repo),
+        limits,
+    )
+    labels = LabelIntake(ledger, forge, wiring.clock, limits, agents, recovery, wiring.settings.tenants)
     comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))
 
     def watched() -> Iterable[Watched]:
         return watches.known(wiring.home, wiring.settings)
 
-    sweep = Sweep(ledger, labels, forge, wiring.clock, watched, every, comments)
+    sweep = Sweep(ledger, labels, forge, wiring.clock, watched, every, comments, recovery)
     if chosen.webhook_port:
         secret = watches.secret(wiring.home, wiring.ids)
         register_secret(secret)
@@ -179,9 +192,13 @@ def supervisor(wiring: Wiring) -> None:
     celery = wiring.celery(Role.SUPERVISOR, {})
     chosen = wiring.settings
     policy = Policy(**asdict(chosen.supervision))
-    caps = Caps(chosen.caps.tickets, chosen.caps.per_tenant, chosen.caps.per_repo, chosen.caps.open_pull_requests)
+    most = chosen.caps
+    places = {name: one.tickets for name, one in chosen.tenants.items() if one.tickets is not None}
+    caps = Caps(most.tickets, most.per_tenant, most.per_repo, most.open_pull_requests, places)
     waker = CeleryWaker(celery)
-    Supervisor(store, waker, wiring.clock, wiring.dice, policy, caps).run(stop.is_set)
+    keeping = Keeping(keep=chosen.ledger.keep_days * 86_400)
+    archivist = Archivist(ArchiveStore(wiring.client(Role.SUPERVISOR)), wiring.artifacts, wiring.clock, keeping)
+    Supervisor(store, waker, wiring.clock, wiring.dice, policy, caps, archivist).run(stop.is_set)
     celery.close()
 
 
@@ -202,10 +219,12 @@ def attempts(wiring: Wiring) -> None:
     if keys.secrets(wiring.home) or default_agent(wiring.settings.agents):
         # A fleet that only runs commands need not wait three seconds for the models' SDKs.
         warm_agents()
-    incarnation = wiring.ledger(Role.ATTEMPT).incarnation()
 
     def run_attempt(ticket: str, attempt: int) -> None:
-        channel = RedisAttemptChannel(wiring.ledger(Role.ATTEMPT))
+        ledger = wiring.ledger(Role.ATTEMPT)
+        # Asked for each attempt anew: the ledger may be another one than when this host began.
+        incarnation = ledger.incarnation()
+        channel = RedisAttemptChannel(ledger, incarnation)
         folder = wiring.layout.attempts / f"{ticket}.{attempt}"
         post = Post(host_name(), incarnation, f"{os.getpid()}:{wiring.ids.hex(12)}", folder / "events.spool")
         guard = Guard(ticket, attempt, channel=channel, post=post, slots=wiring.slots, tools=tools, clock=wiring.clock)
@@ -284,6 +303,7 @@ def publisher(wiring: Wiring) -> None:
         remote,
         wiring.home.state_key(wiring.ids),
         wiring.settings.github.trusted_workflows,
+        SpendBook(wiring.client(Role.PUBLISHER)).ticket,
     )
     wiring.forges.client(f"{LOCAL}/", "write")  # its library takes a second to load; no ticket should wait for it
     tasks = PublisherTasks(ledger, service, wiring.clock, host_name(), stopping)

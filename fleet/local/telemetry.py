@@ -39,7 +39,9 @@ def telemetry(wiring: Wiring) -> None:
 
         sender = SpanSender(url, __version__, wiring.home.collector())
         log().info("sends traces", url=url)
-    service = Telemetry(Follower(wiring.client(Role.TELEMETRY)), wiring.clock, sender, wiring.layout.home / MEMORY)
+    service = Telemetry(
+        Follower(wiring.client(Role.TELEMETRY), wiring.artifacts), wiring.clock, sender, wiring.layout.home / MEMORY
+    )
     if port:
         from fleet.adapters.metrics_page import MetricsPage  # noqa: PLC0415
 

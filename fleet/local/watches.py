@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from fleet.adapters.git import repo_of
 from fleet.core.ports import Ids
 from fleet.core.routes import default_agent
 from fleet.core.settings import Settings
@@ -20,6 +21,22 @@ def known(home: Home, settings: Settings) -> tuple[Watched, ...]:
     told = {repo.lower(): Watched(repo, chosen.label, agent) for repo in chosen.repos}
     for row in _read(home):
         told[row["repo"].lower()] = Watched(row["repo"], row["label"], row["agent"] or agent)
+    return tuple(told.values())
+
+
+def agent(home: Home, settings: Settings, repo: str) -> str:
+    """Who works on ``repo`` when nobody is named; empty when nobody is chosen."""
+    named = next((one.agent for one in known(home, settings) if one.repo.lower() == repo.lower()), "")
+    return named or default_agent(settings.agents)
+
+
+def places(home: Home, settings: Settings) -> tuple[str, ...]:
+    """Every repository in which this home may have had a ticket; known without the ledger, which may be lost."""
+    path = home.layout.home / "repos.json"
+    local: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    folders = (*home.layout.stores.glob("*.git"), *home.layout.mirrors.glob("*.git"))
+    stores = sorted(repo_of(folder.name) for folder in folders)
+    told = {repo.lower(): repo for repo in (*stores, *local.values(), *(one.repo for one in known(home, settings)))}
     return tuple(told.values())
 
 

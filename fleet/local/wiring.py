@@ -88,7 +88,7 @@ class Wiring:
         return connect(self.address, role.value, self.password(role))
 
     def ledger(self, role: Role) -> RedisLedger:
-        return RedisLedger(self.client(role))
+        return RedisLedger(self.client(role), lambda: self.artifacts)
 
     def celery(self, role: Role, table: Table, on_revoke: Callable[[str], None] | None = None) -> FleetCelery:
         from fleet.adapters.celery_app import make_app  # noqa: PLC0415
@@ -115,18 +115,19 @@ class Wiring:
         """The fleet's own bare repository of owner/name."""
         return BareRepo.init(self.layout.stores / store_name(repo))
 
-    def limits_in(self, repo: BareRepo, branch: str) -> TicketLimits:
-        """The operator's limits, tightened by ``[limits]`` of that branch's .fleet.toml.
+    def limits_in(self, name: str, repo: BareRepo, branch: str) -> TicketLimits:
+        """The operator's limits of owner/name, its tenant's word included, tightened by ``[limits]`` of that branch.
 
         Raises SettingsError naming the line of a limit that is looser than the operator's.
         """
-        return self.limits_from(repo.read(f"refs/heads/{branch}", REPO_FILE, 1 << 20), branch)
+        return self.limits_from(name, repo.read(f"refs/heads/{branch}", REPO_FILE, 1 << 20), branch)
 
-    def limits_from(self, text: bytes | None, branch: str) -> TicketLimits:
+    def limits_from(self, repo: str, text: bytes | None, branch: str) -> TicketLimits:
         """The same, from the file's bytes."""
+        floor = self.settings.limits_for(repo)
         if text is None:
-            return self.settings.limits
-        return tighten(self.settings.limits, Layer(f"{REPO_FILE} of {branch}", text.decode("utf-8", "replace")))
+            return floor
+        return tighten(floor, Layer(f"{REPO_FILE} of {branch}", text.decode("utf-8", "replace")))
 
     def agents_from(self, text: bytes | None, branch: str, agent: str) -> tuple[str, ...]:
         """Who begins and who takes over, as the operator and ``[agents]`` of that branch's .fleet.toml say."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from fleet.adapters.crash import crash_here
 from fleet.adapters.git import BareRepo, HttpToken, PushStatus
 from fleet.adapters.git_run import network_error
 from fleet.core import labels
+from fleet.core.archive import DamagedSegment
 from fleet.core.codec import encode
 from fleet.core.errors import FleetError, ParkError, TemporaryError, UsageError
 from fleet.core.events import Envelope, Published, PublishFailed, PublishProblem
 from fleet.core.forge import ForgeClient, ForgePull, pull_request_marker
 from fleet.core.gates import GatePass, GatePlanRecord, GateRecord, NoPass
 from fleet.core.ports import Artifacts, Clock, Ledger
+from fleet.core.sealing import SKEW_S, SealedState, marker, seal, sealed
+from fleet.core.spend import Spent
 from fleet.core.states import Reason, State
 from fleet.core.story import CHANGE, PARTIAL, artifact, story
 from fleet.core.view import PullRequest, TicketView
@@ -30,9 +34,9 @@ from fleet.publisher.attempts import TOLD
 from fleet.publisher.evidence import Evidence, build
 from fleet.publisher.local_ref import LocalRefError, write_local_ref
 from fleet.publisher.markdown import code, visible
-from fleet.publisher.sealing import marker, seal, sealed
 
 _LOOKS = 5
+_REMEMBERED = 100
 _WORKFLOW_BYTES = 1 << 20
 
 
@@ -72,7 +76,8 @@ class Work:
 class Publisher:
     """``stores`` opens the fleet's own bare repository of owner/name, ``remotes`` says where it is pushed to.
 
-    ``state_key`` seals the status comment; ``trusted_workflows``: see ``GithubSettings``.
+    ``state_key`` seals the status comment; ``trusted_workflows``: see ``GithubSettings``. ``spent``: what
+    the gateway's book says of a ticket.
     Used by one thread at a time per ticket.
     """
 
@@ -86,6 +91,7 @@ class Publisher:
         remotes: Callable[[str], Remote],
         state_key: bytes,
         trusted_workflows: Sequence[str] = (),
+        spent: Callable[[str], Spent] | None = None,
     ) -> None:
         self._forge = forge
         self._ledger = ledger
@@ -95,6 +101,8 @@ class Publisher:
         self._remotes = remotes
         self._key = state_key
         self._trusted = trusted_workflows
+        self._spent = spent
+        self._last: dict[str, SealedState] = {}
 
     # --- the three orders -------------------------------------------------------------------------------------
 
@@ -110,16 +118,26 @@ class Publisher:
             return PublishFailed(round, PublishProblem.FORBIDDEN, str(error))
 
     def status(self, view: TicketView, notes: Sequence[str] = ()) -> None:
-        """Brings the one status comment on the issue up to date, and the label of a ticket that a label started."""
+        """Brings the one status comment on the issue up to date, and its label: what a lost ledger is rebuilt from."""
         ticket = view.ticket
         told = story(self._log(ticket.id)) if view.state in TOLD else ()
         kept = functools.partial(self._kept, ticket.id)
         if told:
             self._artifacts.put(escalation.name(ticket.id), encode(escalation.bundle(view, told, kept)))
-        text = texts.status_comment(view, seal(sealed(view), self._key), notes, told, kept)
+        text = texts.status_comment(view, self._sealed(view), notes, told, kept)
         self._forge.put_comment(ticket.repo, ticket.number, marker(ticket.id), text)
-        if ticket.label:
-            self._forge.swap_labels(ticket.repo, ticket.number, *labels.swap(view.state, ticket.label))
+        self._forge.swap_labels(ticket.repo, ticket.number, *labels.swap(view.state, ticket.label))
+
+    def _sealed(self, view: TicketView) -> str:
+        spent = self._spent(view.id) if self._spent is not None else None
+        author = self._forge.login(view.ticket.repo)
+        known, now = self._ledger.incarnation(), self._clock.now()
+        state = sealed(view, spent, incarnation=known, author=author, at=now)
+        before = self._last.get(view.id)
+        if before is not None and replace(before, at=now) == state and now - before.at < SKEW_S / 2:
+            state = before  # said twice: the comment need not be edited
+        self._last = {**dict(list(self._last.items())[-_REMEMBERED:]), view.id: state}
+        return seal(state, self._key)
 
     def _kept(self, ticket: str, attempt: int) -> str:
         """The artifact that an attempt left: its change, else what it had done by its end; empty when there is none."""
@@ -127,10 +145,12 @@ class Publisher:
         return next((one for one in names if self._artifacts.path(one) is not None), "")
 
     def _log(self, ticket: str) -> Iterator[Envelope]:
+        """What can be read of it: a comment without the story is better than none."""
         cursor = "0"
-        while entries := self._ledger.log(ticket, cursor):
-            cursor = entries[-1][0]
-            yield from (event for _, event in entries)
+        with suppress(DamagedSegment):
+            while entries := self._ledger.log(ticket, cursor):
+                cursor = entries[-1][0]
+                yield from (event for _, event in entries)
 
     def withdraw(self, view: TicketView, number: int, why: str) -> bool:
         """Closes the ticket's pull request and says why (I20); False when it is not the fleet's own to close.

@@ -96,11 +96,13 @@ class PublisherTasks:
         """Brings the status comment up to date."""
         view = self._ledger.view(ticket)
         if view is not None and self._begin(Effect(EffectKind.STATUS, ticket, attempt, round)) is not None:
+            shown: list[TicketView] = [view]
             try:
-                self._teller.insist(lambda: self._publisher.status(view))
+                self._teller.insist(lambda: shown.append(self._show(shown[0])))
             except (ParkError, UsageError) as error:
                 # A token that may not comment must not hold the work up; the ticket's log has what people need.
                 log("publisher").warning("status not posted", ticket=ticket, why=str(error))
+            view = shown[-1]
             if view.state in _AT_REST and view.pull_request is None and view.head:
                 self._teller.insist(lambda: self._tell_unknown(view))
             self._teller.tell(view, attempt, StatusPosted(view.version))
@@ -115,6 +117,14 @@ class PublisherTasks:
             return
         self._teller.insist(lambda: self._publisher.withdraw(view, view.withdraw, effect.data or view.cancel))
         self._teller.tell(view, attempt, Withdrawn(view.withdraw))
+
+    def _show(self, view: TicketView) -> TicketView:
+        """The ticket as it is now: between two tries the ledger may have been lost, and an old state must not be sealed
+        over that of a new incarnation.
+        """
+        now = self._ledger.view(view.id) or view
+        self._publisher.status(now)
+        return now
 
     def _tell_unknown(self, view: TicketView) -> None:
         """Tells of a pull request that the ticket does not know. Raises TemporaryError while the forge is away."""

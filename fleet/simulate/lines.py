@@ -124,6 +124,9 @@ class LineLedger:
             self.line.call(lambda: [view for shelf in self._record.shelves.values() for view in shelf.views.values()])
         )
 
+    def past(self, ticket: str) -> None:
+        """Nothing is forgotten in a played world: it does not last that long."""
+
     def log(self, ticket: str, after: str = "0", block_ms: int | None = None) -> Sequence[tuple[str, Envelope]]:
         rows = self.line.call(lambda: self._record.log.get(ticket, []))
         return [(str(number), event) for number, event in enumerate(rows, 1) if number > int(after)]
@@ -221,6 +224,10 @@ class LineShards:
     def release(self, shard: str) -> None:
         self._line.call(lambda: self._record.release(shard, self._member))
 
+    def history(self) -> str:
+        """The played store forgets nothing."""
+        return "simulated"
+
     def held(self) -> Hold | None:
         return self._line.call(lambda: self._record.hold)
 
@@ -233,6 +240,7 @@ class LineShards:
             shelf.encoded(),
             {name: encode(order) for name, order in shelf.outbox.items()},
             dict(shelf.cursors),
+            self.history(),
         )
 
     def read(

@@ -50,6 +50,10 @@ HASHES = {
     "fleet:{s03}:owner": {S},
     "fleet:{s03}:deadlines": {S},
     "fleet:{s03}:cancelled": {S},
+    "fleet:{s03}:sealed": {S},
+    "fleet:{s03}:past": {S},
+    "fleet:{s03}:approvals:demo-1-abc": {H},
+    "fleet:{spend}:ticket:demo-1-abc": {Role.GATEWAY},
     "fleet:{adm}:grants": {S},
     "fleet:meta": {S},
     "fleet:members": {S},
@@ -146,6 +150,18 @@ def test_the_supervisor_acknowledges_and_trims_a_stream_it_cannot_add_to(clients
     assert supervisor.eval(step, 2, "fleet:{s04}:view", key, entry) == 1
     assert supervisor.xlen(key) == 0
     assert not allowed(lambda: clients[A].xtrim(key, 0))
+
+
+@pytest.mark.parametrize("key", ["begun:agents", "begun:gates", "gates:demo-1-abc", "approvals:demo-1-abc"])
+def test_the_supervisor_takes_away_what_it_cannot_write(clients: dict[Role, FleetRedis], key: str) -> None:
+    name = f"fleet:{{s09}}:{key}"
+    for role in ROLES:
+        clients[Role.ADMIN].hset(name, "f", "1")
+        may = allowed(partial(clients[role].hdel, name, "f")) and allowed(partial(clients[role].unlink, name))
+        assert may is (role is S or role in HASHES[f"fleet:{{s03}}:{key}"])
+    for call in (partial(clients[S].hset, name, "f", "1"), partial(clients[S].hincrby, name, "f", 1)):
+        assert not allowed(call)
+    assert not allowed(lambda: clients[S].unlink("fleet:{s09}:in:gates"))
 
 
 def test_a_claim_checks_what_it_may_only_read(clients: dict[Role, FleetRedis]) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 
 from fleet.core.commands import Command, CommandKind
 from fleet.core.events import EventData, ModelAsked, Note, ToolFinished, ToolStarted, TurnFinished
 from fleet.core.retry import FailureClass
+from fleet.gateway.app import Patience
 from fleet.gateway.books import Upstream
 from tests.agents.conftest import API, Desk
+from tests.support.mutants import Mutant
+from tests.support.wait import eventually
 
 FINISH = '[[turn]]\n[[turn.call]]\ntool = "finish"\ninput = { summary = "done" }\n'
 EDIT = (
@@ -118,6 +122,39 @@ def test_a_stop_ends_the_work(desk: Desk) -> None:
     outcome = desk.work(shell("true", repeat="true"))
     assert outcome is not None
     assert outcome.failure is FailureClass.CANCELLED
+
+
+def pause_ends_the_call(desk: Desk, api: str = "anthropic") -> None:
+    """The model would hang for ever; it is asked once, and the gateway hears of no other call."""
+
+    def calls() -> int:
+        return sum(desk.place.book.ticket(name).calls for name in desk.place.views)
+
+    def while_it_is_under_way() -> None:
+        assert eventually(lambda: calls() == 1, timeout=20.0)
+        desk.heard.append(Command("1", CommandKind.CHECKPOINT, "paused"))
+
+    person = threading.Thread(target=while_it_is_under_way)
+    person.start()
+    outcome = desk.work(shell("true", fault='"silence"', repeat="true") + FINISH, api)
+    assert outcome is not None and outcome.failure is FailureClass.CANCELLED
+    assert len(desk.of(ModelAsked)) == 1 and not desk.of(ToolStarted)
+    person.join(20.0)
+    assert calls() == 1
+
+
+@pytest.mark.parametrize("api", API)
+def test_a_pause_ends_a_call_under_way_and_no_other_follows(desk: Desk, api: str) -> None:
+    pause_ends_the_call(desk, api)
+
+
+def test_an_agent_that_goes_on_after_a_pause_is_noticed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    Mutant(
+        "workers.agents.session:ModelAgent.stop", "self._state.stopped = True", "self._state.interrupted = True"
+    ).install(monkeypatch)
+    desk.place.patience = Patience(head=3.0)
+    with pytest.raises(AssertionError):
+        pause_ends_the_call(desk)
 
 
 def test_a_person_is_heard_between_the_turns(desk: Desk) -> None:

@@ -41,7 +41,7 @@ def test_noop_tickets_pass_every_state() -> None:
 def test_a_supervisor_takes_in_all_that_is_said() -> None:
     """The measure itself looks whether every event is in the log and in the view, and whether every stall was seen."""
     report = supervisor.measure(bench())
-    assert len(report.figures) == 13
+    assert len(report.figures) == 15
     assert all(figure.median > 0 for figure in report.figures if "CPU" not in figure.name)
 
 

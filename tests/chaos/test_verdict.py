@@ -150,6 +150,7 @@ def test_a_sample_takes_of_every_kind() -> None:
     cards = whole_deck()
     few = deck.sampled(cards, 8, 3)
     assert {type(one) for one in few} == {type(one) for one in cards}
+    assert {one.link for one in few if isinstance(one, Break)} == set(Link)
     assert deck.sampled(cards, 8, 3) == few != deck.sampled(cards, 8, 4)
     assert sorted(map(name_of, deck.sampled(cards, 0, 3))) == sorted(map(name_of, cards))
 

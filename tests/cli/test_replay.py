@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.cli.replay import _check, replay
+from fleet.cli.replay import _check, forgotten, replay
 from fleet.core.archive import pack
 from fleet.core.codec import decode_event, encode_event
 from fleet.core.errors import FleetError, UsageError
@@ -84,6 +84,23 @@ def test_a_sealed_segment_is_a_log(tmp_path: Path, capsys: pytest.CaptureFixture
     path.write_bytes(pack((f"{n}-0", raw) for n, raw in enumerate(raws(), 1))[0])
     replay(file=path)
     assert "4 events" in capsys.readouterr().out
+
+
+def test_a_folder_of_segments_is_one_log_and_the_newest_ledgers_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One segment was stored twice, the second time with more in it."""
+    rows = [(f"{n}-0", raw) for n, raw in enumerate(raws(), 1)]
+    folder = tmp_path / "abc" / TICKET.id
+    folder.mkdir(parents=True)
+    for first, last in ((1, 2), (1, 3), (3, 4)):
+        (folder / f"{first:08d}-{last:08d}-x.jsonl.gz").write_bytes(pack(rows[first - 1 : last])[0])
+    replay(file=folder)
+    assert "4 events; starting" in capsys.readouterr().out
+    assert forgotten(tmp_path, TICKET.id) == forgotten(tmp_path, TICKET.id[:6]) == folder
+    (tmp_path / "abc" / f"{TICKET.id[:6]}x").mkdir()
+    assert forgotten(tmp_path, TICKET.id) == folder and forgotten(tmp_path, TICKET.id[:6]) is None
+    assert forgotten(tmp_path, "other") is None and forgotten(tmp_path / "nowhere", "x") is None
 
 
 @pytest.mark.parametrize("noise", [b"\x1f\x8bnot gzip", b'{"kind": "No"}', b"{}", b"\xff\xfe", b"[1]"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from fleet.cli.wording import NEXT, why
+from fleet.cli.wording import NEXT, agent_words, why
 from fleet.core.states import PARK_REASONS, TRANSITIONS, Reason, State
-from fleet.core.view import PullRequest, TicketView
+from fleet.core.view import PullRequest, TicketView, Watch
 from tests.support.tickets import ticket
 
 REACHED = sorted(
@@ -47,3 +49,12 @@ def test_every_reason_to_park_has_its_own_way_on() -> None:
 def test_without_a_detail_nothing_dangles(state: State) -> None:
     said = why(view(state, Reason.CONFIG, detail=""), "")
     assert ": Next" not in said and not said.endswith(": ") and "  " not in said
+
+
+def test_an_attempt_that_is_being_ended_is_not_at_work() -> None:
+    ending = replace(view(State.RUNNING, Reason.CLAIMED), watch=Watch(begun=True, stopping="The agent stalled (loop)."))
+    said = why(ending, "")
+    assert "attempt 1 is being ended" in said and said.endswith("nothing of it lives: The agent stalled (loop).")
+    passed_to = replace(ending, ticket=ticket(agent="anthropic", route=("openai", "command:true")), passed_to="openai")
+    assert agent_words(passed_to) == "openai (took over; anthropic began); then command:true"
+    assert agent_words(view(State.RUNNING, Reason.CLAIMED)) == "command:true"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fleet.core.gateconfig import parse
 from fleet.core.routes import default_agent, line_up
 from fleet.core.settings import AgentSettings, Layer, SettingsError, resolve
+from tests.support.mutants import Mutant
 
 ROUTE = AgentSettings(route=("anthropic", "openai", "command:true"))
 LINE = 'version = 1\n[agents]\nroute = ["openai", "anthropic"]\n'
@@ -85,3 +86,10 @@ def test_the_default_is_the_first_of_the_route() -> None:
 
 def test_the_gates_leave_the_table_to_others() -> None:
     assert parse(LINE.encode()).present
+
+
+@pytest.mark.invariant("I22")
+def test_a_floor_that_is_switched_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    Mutant("fleet.core.routes:_narrowed", "if one not in known:", "if False:").install(monkeypatch)
+    with pytest.raises(pytest.fail.Exception):
+        test_a_repository_brings_nobody_in('[agents]\nroute = ["rehearsal:free"]\n', "names")

@@ -46,7 +46,8 @@ def test_a_ticket_begins_in_one_way_only() -> None:
     first = Envelope("default", ticket().id, 0, 0, 1.0, TicketAccepted(ticket()), Source.INTAKE)
     assert fold(None, first).state is State.QUEUED
     for new, why in itertools.product(State, Reason):
-        assert allowed(None, new, why) == ((new, why) == (State.QUEUED, Reason.ACCEPTED))
+        first_of_all = new is State.QUEUED and why in (Reason.ACCEPTED, Reason.RECOVERED)
+        assert allowed(None, new, why) == first_of_all
     with pytest.raises(InternalError, match="before the ticket"):
         fold(None, Envelope("default", "x", 0, 0, 1.0, StateChanged(State.QUEUED, Reason.ACCEPTED), Source.SUPERVISOR))
 
@@ -91,7 +92,9 @@ def test_the_diagram_draws_the_table_and_nothing_else() -> None:
         assert match, line
         drawn |= {(match[1], match[2], why) for why in (match[3] or "").split(", ")}
     listed = {(old.value, new.value, why.value) for old, new, why in LISTED}
-    listed |= {("[*]", "queued", "accepted")} | {(state.value, "[*]", "") for state in TERMINAL}
+    listed |= {("[*]", "queued", why) for why in ("accepted", "recovered")} | {
+        (state.value, "[*]", "") for state in TERMINAL
+    }
     assert drawn == listed
 
 

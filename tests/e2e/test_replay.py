@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,4 +36,13 @@ def test_a_log_is_told_again_whether_the_fleet_runs_or_not(fleet: Fleet, repo: P
     assert again.code == 0, again.err
     assert again.rows == told.rows
     assert fleet("status").out.startswith("no fleet is running")
+    assert fleet("clean").code == 0
+    old, new = (fleet.layout.artifacts / "logs" / "abc" / name / "1.jsonl.gz" for name in ("demo-8-x", "demo-9-x"))
+    for path in (old, new):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    os.utime(old, (1e9, 1e9))
+    cleaned = fleet("clean")
+    assert cleaned.code == 0 and "removed 1 sealed logs" in cleaned.out, cleaned.err
+    assert new.exists() and not old.parent.exists()
     assert not (fleet.layout.runtime / "redis.sock").exists(), "the store was only started to be read"

@@ -182,7 +182,8 @@ def test_an_attempt_that_is_over_and_a_strange_key_are_refused(place: Place) -> 
     forged = place.key(view)[:-1] + ("0" if place.key(view)[-1] != "0" else "1")
     with pytest.raises(anthropic.AuthenticationError):
         ask(anthropic.Anthropic(api_key=forged, base_url="http://g/rehearsal/anthropic", http_client=http), model)
-    for over in (replace(view, attempt=2), replace(view, cancel="me"), replace(view, state=State.GATING)):
+    gone = [State.GATING, State.PARKED]  # parked: a person paused it, and its attempt has not heard of it yet
+    for over in (replace(view, attempt=2), replace(view, cancel="me"), *(replace(view, state=one) for one in gone)):
         place.views[view.id] = over
         with pytest.raises(anthropic.PermissionDeniedError) as caught:
             ask(sdk(place, view, http), model)

@@ -21,6 +21,7 @@ from fleet.core.view import TicketView
 from fleet.intake.decide import NewTicket, Request, SameTicket, decide
 from fleet.intake.service import IntakeService
 from fleet.intake.text import IssueText, clean
+from tests.support.mutants import Mutant
 
 BODY = "Why.\n\n## Acceptance\n- [ ] It works\n- [x] It is fast"
 
@@ -58,6 +59,31 @@ def test_a_ticket_is_frozen_text_with_criteria() -> None:
     assert (ticket.generation, ticket.branch, ticket.accepted_at) == (1, "fleet/7-remove-unused-imports", 5.0)
     assert ticket.criteria == (Criterion("It works"), Criterion("It is fast", done=True))
     assert ticket.text_hash == text_hash(ticket.title, ticket.body)
+
+
+@pytest.mark.invariant("I2")
+def test_a_repository_that_changes_hands_makes_no_second_ticket() -> None:
+    known = Known()
+    first = decide(request(tenant="default", others=("web",)), known, 1.0).ticket
+    known.put(first, State.RUNNING)
+    moved = request(tenant="web", others=("default",))
+    assert decide(moved, known, 2.0) == SameTicket(first)
+    known.put(first, State.REJECTED)
+    second = decide(moved, known, 3.0)
+    assert isinstance(second, NewTicket)
+    assert (second.ticket.tenant, second.ticket.generation) == ("web", 2)
+    assert second.ticket.branch == "fleet/7.2-remove-unused-imports", "its predecessor's branch is not its own"
+
+
+@pytest.mark.invariant("I2")
+def test_a_change_of_hands_that_is_not_seen_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Known()
+    first = decide(request(), known, 1.0).ticket
+    known.put(first, State.RUNNING)
+    Mutant("fleet.intake.decide:_earlier", "(request.tenant, *request.others)", "(request.tenant,)").install(
+        monkeypatch
+    )
+    assert isinstance(decide(request(tenant="web", others=("default",)), known, 2.0), NewTicket)
 
 
 @pytest.mark.invariant("I2")

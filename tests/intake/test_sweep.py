@@ -14,7 +14,10 @@ from fleet.core.errors import TemporaryError
 from fleet.core.events import CancelRequested, PullRequestClosed, TicketAccepted
 from fleet.core.labels import QUEUED
 from fleet.core.states import State
-from fleet.intake.labels import Ignored
+from fleet.core.tenants import TenantSettings
+from fleet.core.ticket import TicketLimits
+from fleet.intake.labels import Ignored, LabelIntake
+from fleet.intake.sweep import Sweep
 from fleet.intake.watched import Watched
 from fleet.intake.webhook import IssueTold, PullTold
 from tests.intake.room import WATCHED, Room
@@ -39,6 +42,17 @@ def test_a_labelled_issue_is_found_without_any_webhook(room: Room) -> None:
     assert (ticket.body, ticket.comments, ticket.hidden) == ("- [ ] it works", 1, 1)
     assert not ticket.allow_no_tests, "a label opens nothing that was not tested"
     assert room.look() == []
+
+
+@pytest.mark.invariant("I22")
+def test_a_ticket_is_of_the_tenant_whose_repository_it_is(room: Room) -> None:
+    tenants = {"mine": TenantSettings(repos=("ann/*",))}
+    room.labels = LabelIntake(room.ledger, room.bot, room.clock, lambda repo, branch: TicketLimits(), tenants=tenants)
+    room.issue()
+    room.sweep = Sweep(room.ledger, room.labels, room.bot, room.clock, lambda: room.watches, lambda repo: 60.0)
+    (event,) = room.look()
+    assert isinstance(event.data, TicketAccepted)
+    assert (event.tenant, event.data.ticket.tenant) == ("mine", "mine")
 
 
 @pytest.mark.invariant("I13")
@@ -144,7 +158,7 @@ def test_one_act_heard_of_in_every_way_and_after_its_end_is_one_ticket(room: Roo
 @pytest.mark.parametrize(
     "mutant",
     [
-        Mutant("fleet.intake.decide:_answered", "return ticket.trigger == request.trigger or", "return False and"),
+        Mutant("fleet.intake.decide:_answered", "return trigger == request.trigger or", "return False and"),
         Mutant("fleet.intake.decide:decide", "not view.state.terminal or", "False or"),
     ],
     ids=["forgets acts", "forgets open tickets"],

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from fleet.core import sealing
 from fleet.core.budget import Cost
 from fleet.core.events import ChangeReady
 from fleet.core.gates import (
@@ -26,7 +27,7 @@ from fleet.core.gates import (
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Criterion
 from fleet.core.view import TicketView
-from fleet.publisher import markdown, plan, sealing, texts
+from fleet.publisher import markdown, plan, texts
 from fleet.publisher.evidence import Evidence, build, criterion
 from tests.support.tickets import ticket
 

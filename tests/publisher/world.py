@@ -234,6 +234,7 @@ class World:
         """Stores the view and its PUBLISH order as the supervisor would."""
         shard = shard_of(view.id)
         self.redis.hset(keys.of(shard, "view"), view.id, encode(view))
+        self.redis.hsetnx(keys.META, "incarnation", "one")
         self.order(Effect(EffectKind.PUBLISH, view.id, view.attempt, view.round, view.turn))
 
     def order(self, effect: Effect) -> None:

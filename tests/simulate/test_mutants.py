@@ -14,7 +14,7 @@ from tests.support.mutants import Mutant
 UNGUARDED = {
     "single_use": ("I3", "heavy", 0, 8),
     "wanted": ("I20", "stale", 46, 8),
-    "epoch": ("I17", "heavy", 18, 8),
+    "epoch": ("I17", "heavy", 19, 8),
     "push_lease": ("I3", "stale", 7, 8),
     "look_up": ("I4", "heavy", 1, 8),
     "bound_pass": ("I5", "stale", 14, 8),

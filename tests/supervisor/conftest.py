@@ -54,3 +54,10 @@ def new_world(server: EmbeddedRedis, accounts: dict[str, FleetRedis]) -> Iterato
 @pytest.fixture
 def world(new_world: Callable[[], World]) -> World:
     return new_world()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="fl"))
+    yield path
+    shutil.rmtree(path)

@@ -16,7 +16,9 @@ from fleet.core.events import (
     AttemptFailed,
     AttemptStarted,
     AttemptStopped,
+    BudgetRaised,
     CancelRequested,
+    CommandSeen,
     EventData,
     FilesTouched,
     GateFinished,
@@ -25,12 +27,14 @@ from fleet.core.events import (
     GatesStarted,
     Heartbeat,
     ModelAsked,
+    Note,
     PauseRequested,
     PublishFailed,
     PublishProblem,
     PullRequestClosed,
     ResumeRequested,
     RetryRequested,
+    SignGiven,
     Source,
     StatusPosted,
     SteerRequested,
@@ -280,6 +284,64 @@ def outages(world: World) -> Ticket:
     return stage.over()
 
 
+def late(world: World) -> Ticket:
+    """An attempt that was cut off comes back before its successor is claimed, and hands over."""
+    stage = Stage(world, ticket(10))
+    stage.claimed()
+    stage.waits(33, beats=False)
+    stage.turns()
+    assert (stage.view.state, stage.view.attempt) == (State.STARTING, 2)
+    world.players.attempt_says(stage.ticket.id, 1, TurnFinished(1, Cost(0.01, 100, 20, 1), "m"), CHANGE)
+    stage.turns()
+    stage.goes_well()
+    return stage.over()
+
+
+def budget(world: World) -> Ticket:
+    """Its money is used up; a person allows more, and it goes on."""
+    stage = Stage(world, model(11))
+    stage.claimed()
+    stage.turn(1, "pytest -q", "red", 1)
+    stage.says(AttemptFailed(FailureClass.BUDGET, "It asks before it spends more than $2."))
+    stage.turns()
+    stage.told()
+    stage.person(BudgetRaised("ada", 1.5))
+    stage.goes_well()
+    return stage.over()
+
+
+def gap(world: World) -> Ticket:
+    """Two events are lost on the way, asked for again, and said again; a probe is answered."""
+    stage = Stage(world, model(12))
+    stage.claimed()
+    words: list[EventData] = [Note("reads the issue"), CommandSeen("1", "probe"), SignGiven("running", 2, 0.5, 1.0)]
+    seq, say = stage.view.seq, world.players.say
+    say("attempt", Source.ATTEMPTS, stage.ticket.id, 1, words[-1], seq + 3)
+    stage.turns()
+    for number, word in enumerate(words, seq + 1):
+        say("attempt", Source.ATTEMPTS, stage.ticket.id, 1, word, number)
+    world.players.seqs[stage.ticket.id, 1] = seq + 3
+    stage.turns()
+    stage.says(CHANGE, AttemptStopped("done"))
+    stage.goes_well()
+    stage.closed(merged=True)
+    return stage.over()
+
+
 SCENES: dict[str, Callable[[World], Ticket]] = {
-    scene.__name__: scene for scene in (merged, red_gates, stalled, lost, paused, cancelled, approved, failing, outages)
+    scene.__name__: scene
+    for scene in (
+        merged,
+        red_gates,
+        stalled,
+        lost,
+        paused,
+        cancelled,
+        approved,
+        failing,
+        outages,
+        late,
+        budget,
+        gap,
+    )
 }

@@ -169,7 +169,7 @@ def test_a_place_is_held_while_it_is_needed(state: State, attempt: int, held: bo
     ("old", "limits"),
     [
         ("live >= caps.fleet", Caps(1, 9, 9, 9)),
-        ("tenants[request.tenant] >= caps.tenant", Caps(9, 1, 9, 9)),
+        ("tenants[request.tenant] >= caps.of(request.tenant)", Caps(9, 1, 9, 9)),
         ("repos[request.repo] >= caps.repo", Caps(9, 9, 1, 9)),
         ("pulls[request.repo] >= caps.open_pull_requests", Caps(9, 9, 9, 1)),
     ],

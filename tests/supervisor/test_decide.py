@@ -20,7 +20,9 @@ from fleet.core.events import (
     PullRequestClosed,
     Source,
     StateChanged,
+    TicketAccepted,
 )
+from fleet.core.recovery import Recovered
 from fleet.core.retry import FailureClass
 from fleet.core.states import PARK_REASONS, Reason, State, allowed
 from fleet.core.ticket import TicketLimits
@@ -52,6 +54,11 @@ def failure(kind: FailureClass, **more: Any) -> News:
 
 def verdict(passed: bool, needs: str = "", infrastructure: bool = False) -> News:
     return News(verdict=GatesFinished(1, HEAD, "b" * 40, passed, "summary", needs, infrastructure))
+
+
+def recovered(state: State, reason: Reason = Reason.RECOVERED, **known: Any) -> TicketView:
+    told = TicketAccepted(ticket(), Recovered(state, reason, attempts=1, **known))
+    return fold(None, Envelope("default", ticket().id, 0, 0, 1.0, told, Source.INTAKE))
 
 
 def publishing(problem: PublishProblem) -> News:
@@ -250,6 +257,11 @@ TABLE: list[tuple[TicketView, Moment, tuple[State, Reason] | str | None, set[str
     ],
     (view(S.CANCELLED, slot=0, pull_request=PULL), NOW, "WithdrawOrdered", {"withdraw"}),
     (view(S.CANCELLED, slot=0, pull_request=PULL, withdraw=7), NOW, None, set()),
+    # found again after the ledger was lost
+    (recovered(S.IN_REVIEW, pull_request=7), NOW, (S.IN_REVIEW, R.RECOVERED), {"note_pr"}),
+    (recovered(S.PARKED, R.BUDGET), NOW, (S.PARKED, R.BUDGET), set()),
+    (recovered(S.PARKED, R.LOST), NOW, (S.PARKED, R.NEEDS_INPUT), set()),
+    (recovered(S.QUEUED), NOW, "SlotAsked", {"ask_slot"}),
     # cancelled in each state
     (view(S.QUEUED, attempt=0, slot=0, cancel="a"), NOW, (S.CANCELLED, R.CANCELLED_BY_PERSON), {"return_slot"}),
     (view(S.RUNNING, change=CHANGE, cancel="a"), NOW, (S.CANCELLED, R.CANCELLED_BY_PERSON), {"return_slot", "tell"}),

@@ -115,7 +115,7 @@ MUTANTS = {
     ),
     "resend": Mutant(
         "supervisor.shard:ShardKeeper._missing",
-        "turn.batch.orders.append(Outstanding(tell, wall))",
+        "turn.batch.orders.append(say_again(view, attempt, wanted, self.shard.incarnation, wall))",
         "pass",
         life.test_lost_doubled_and_reordered_events_cost_nothing,
     ),
@@ -360,7 +360,7 @@ MUTANTS = {
     ),
     "cap of a tenant": Mutant(
         "supervisor.admission:_blocked",
-        "tenants[request.tenant] >= caps.tenant",
+        "tenants[request.tenant] >= caps.of(request.tenant)",
         "False",
         life.test_caps_hold_and_say_why,
         (Caps(9, 3, 9), 3, 2),

@@ -26,6 +26,9 @@ ENDS = {
     "approved": (State.IN_REVIEW, Reason.PUBLISHED),
     "failing": (State.PARKED, Reason.CONFIG),
     "outages": (State.IN_REVIEW, Reason.PUBLISHED),
+    "late": (State.IN_REVIEW, Reason.PUBLISHED),
+    "budget": (State.IN_REVIEW, Reason.PUBLISHED),
+    "gap": (State.MERGED, Reason.PR_MERGED),
 }
 
 

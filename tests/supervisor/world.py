@@ -7,27 +7,39 @@ that a fleet with a protection switched off is noticed (test_mutants.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from fleet.adapters.acl import Role
-from fleet.adapters.embedded_redis import EmbeddedRedis
+from fleet.adapters.archive_store import ArchiveStore
 from fleet.adapters.ledger import RedisLedger
-from fleet.adapters.redis_client import FleetRedis, connect
+from fleet.adapters.redis_client import FleetRedis, RedisAddress, connect
 from fleet.adapters.shard_store import ShardStore
 from fleet.core.effects import Effect, EffectKind
 from fleet.core.events import AttemptStarted
+from fleet.core.ports import Artifacts
 from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
 from supervisor.admission import Caps
+from supervisor.archive import Archivist, Keeping
 from supervisor.policy import Policy
 from supervisor.service import Supervisor
 from tests.support.clock import FixedDice, VirtualClock
 from tests.support.players import Players
 
 
+class Server(Protocol):
+    """A store and the passwords of its accounts."""
+
+    @property
+    def address(self) -> RedisAddress: ...
+
+    def password(self, role: Role) -> str: ...
+
+
 class World:
     """``clients``: one per role. Everything is new but the server, which is emptied."""
 
-    def __init__(self, server: EmbeddedRedis, clients: Mapping[str, FleetRedis]) -> None:
+    def __init__(self, server: Server, clients: Mapping[str, FleetRedis]) -> None:
         self._server = server
         self.clients = clients
         self.ledgers = {role: RedisLedger(client) for role, client in clients.items()}
@@ -48,9 +60,20 @@ class World:
         self._opened.append(client)
         return RedisLedger(client)
 
-    def make(self, name: str = "one", caps: Caps | None = None, policy: Policy | None = None) -> Supervisor:
+    def make(
+        self,
+        name: str = "one",
+        caps: Caps | None = None,
+        policy: Policy | None = None,
+        archivist: Archivist | None = None,
+    ) -> Supervisor:
         """A supervisor that moves only when the scenario turns it."""
-        return Supervisor(self.store(name), self.players, self.clock, FixedDice(), policy or Policy(), caps or Caps())
+        policy = policy or Policy(status_every=0.0)
+        dice = FixedDice()
+        return Supervisor(self.store(name), self.players, self.clock, dice, policy, caps or Caps(), archivist)
+
+    def archivist(self, artifacts: Artifacts, keeping: Keeping | None = None) -> Archivist:
+        return Archivist(ArchiveStore(self.clients["supervisor"]), artifacts, self.clock, keeping)
 
     def close(self) -> None:
         for client in self._opened:

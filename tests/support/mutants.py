@@ -42,13 +42,13 @@ class Mutant:
 
 
 def _script(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[str], str]) -> None:
-    from fleet.adapters import ledger, shard_store, spend
+    from fleet.adapters import archive_store, ledger, shard_store, spend
     from fleet.adapters.redis_client import load_lua
 
     def load(wanted: str) -> str:
         return change(load_lua(wanted)) if wanted == name else load_lua(wanted)
 
-    for module in (ledger, shard_store, spend):
+    for module in (archive_store, ledger, shard_store, spend):
         monkeypatch.setattr(module, "load_lua", load)
 
 

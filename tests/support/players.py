@@ -34,10 +34,13 @@ class Players:
         self._ledgers = ledgers
         self._clock = clock
         self.woken: list[Effect] = []
+        # The first word on an issue, of each ticket; few scenarios are about it.
+        self.greetings: list[Effect] = []
         self.seqs: dict[tuple[str, int], int] = {}
 
     def wake(self, effect: Effect) -> None:
-        self.woken.append(effect)
+        greeting = effect.kind is EffectKind.STATUS and effect.attempt == 0
+        (self.greetings if greeting else self.woken).append(effect)
 
     def accept(self, ticket: Ticket) -> None:
         event = Envelope(ticket.tenant, ticket.id, 0, 0, self._clock.now(), TicketAccepted(ticket), Source.INTAKE)

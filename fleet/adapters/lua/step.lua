@@ -9,8 +9,9 @@
 --   C ticket                      ticket cancelled: no effect of it may begin any more
 --   K source cursor               inbound stream read up to here; the part before is trimmed
 --   Q bytes                       quarantined
+--   H name                        the store's history that the shard belongs to
 -- Answers "OK", "EPOCH" (somebody else owns the shard now), "VERSION <ticket>" or "BEGUN <effect>".
-local width = {V = 4, L = 2, O = 2, X = 1, U = 1, D = 2, C = 1, K = 2, Q = 1}
+local width = {V = 4, L = 2, O = 2, X = 1, U = 1, D = 2, C = 1, K = 2, Q = 1, H = 1}
 local p = ARGV[1]
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then return 'EPOCH' end
 local i = 3
@@ -44,6 +45,8 @@ while i <= #ARGV do
     redis.call('XTRIM', p .. ':in:' .. a, 'MINID', '~', b)
   elseif op == 'Q' then
     redis.call('XADD', p .. ':quarantine', 'MAXLEN', '~', '10000', '*', 'e', a)
+  elseif op == 'H' then
+    redis.call('SET', p .. ':history', a)
   end
   i = i + 1 + width[op]
 end

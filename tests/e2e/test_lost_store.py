@@ -1,0 +1,65 @@
+"""The store's folder is removed under a running fleet: it starts another one, and the forge gives the tickets back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.kit import Fleet, fleet_home, repository
+from tests.support.wait import eventually
+
+# Long enough to be at work when the store goes; what it does is done anew by the next attempt.
+SLOW = "command:sh -c 'sleep 12; ruff check --fix --exit-zero --select F401 .'"
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with fleet_home() as one:
+        yield one
+
+
+def shown(fleet: Fleet, ticket: str) -> dict[str, Any]:
+    done = fleet("show", ticket, "--json")
+    if done.code != 0:
+        return {}
+    found: dict[str, Any] = json.loads(done.out.splitlines()[-1])
+    return found
+
+
+def labels(fleet: Fleet, repo: str, number: int) -> set[str]:
+    return {label["name"] for label in fleet.api(f"/repos/{repo}/issues/{number}")["labels"]}
+
+
+@pytest.mark.invariant("I1")
+@pytest.mark.invariant("I4")
+@pytest.mark.invariant("I19")
+def test_a_fleet_that_loses_its_store_recovers_by_itself(fleet: Fleet, tmp_path: Path) -> None:
+    repo = repository(tmp_path / "small")
+    finished = fleet.ticket(repo)
+    assert finished.code == 0, finished.err
+    begun = fleet("run", "--detach", "--json", "--repo", str(repo), "--title", "Again", "--agent", SLOW)
+    accepted = begun.rows[-1]
+    ticket, (name, _, number) = accepted["ticket"], str(accepted["issue"]).partition("#")
+    # The comment may still say that it waits: an attempt that began since counts all the same.
+    assert eventually(lambda: labels(fleet, name, int(number)) & {"fleet:queued", "fleet:working"} != set(), 60.0, 0.2)
+    assert eventually(lambda: shown(fleet, ticket).get("state") == "running", 60.0, 0.2)
+    assert shown(fleet, ticket)["attempts"] == 1
+
+    shutil.rmtree(fleet.home / "redis")
+
+    assert eventually(lambda: shown(fleet, ticket).get("state") == "in_review", 90.0, 0.5), shown(fleet, ticket)
+    view = shown(fleet, ticket)
+    # The attempt under way counts, and its successor did the work; unless it was done before anybody missed the folder.
+    assert view["attempts"] in (1, 2)
+    pulls = [pull for pull in fleet.pulls(name) if pull["head"]["ref"].startswith(f"fleet/{number}-")]
+    assert len(pulls) == 1 and pulls[0]["number"] == view["pull_request"]["number"]
+    rows = fleet("ls", "--all", "--json").rows
+    assert {row["state"] for row in rows} == {"in_review"} and len(rows) == 2, "the finished one is watched again, too"
+    assert len(fleet.pulls(name)) == 2
+    status = fleet("status")
+    assert "RECOVERED 2 tickets at" in status.out
