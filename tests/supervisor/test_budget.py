@@ -193,7 +193,10 @@ MUTANTS = {
     "a person's word": Mutant("supervisor.decide:_parked", "if news.raised_by and view", "if view"),
     "not counted": Mutant("supervisor.people:afforded", "view.hand_backs + min(1, view.attempt)", "view.hand_backs"),
     "a word in time": Mutant(
-        "supervisor.people:carried", "changed.reason is Reason.BUDGET", "False", lambda world: said_in_time(world, "agent")
+        "supervisor.people:carried",
+        "changed.reason is Reason.BUDGET",
+        "False",
+        lambda world: said_in_time(world, "agent"),
     ),
     "the work is handed on": Mutant("supervisor.people:afforded", "repair=view.attempt", "repair=0"),
 }

@@ -11,7 +11,8 @@ from fleet.core.events import Envelope, Nudged, StateChanged
 from fleet.core.states import Reason, State
 from supervisor.policy import Policy
 from supervisor.replay import Judged, changes, pending, replay
-from tests.supervisor.scenes import SCENES, failing, lost, merged, stalled
+from tests.supervisor.every_scene import SCENES
+from tests.supervisor.scenes import failing, lost, merged, stalled
 from tests.supervisor.world import World
 from tests.support.mutants import Mutant
 
