@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,10 @@ def open_calls(place: Place) -> list[Any]:
     return list(names)
 
 
+def more(place: Place, known: int, said: list[str]) -> bool:
+    return bool(said) or len(open_calls(place)) > known
+
+
 def dies(place: Place, client: anthropic.Anthropic, process: Any, model: str, most: int) -> list[str]:
     """Up to ``most`` calls are under way, or one was refused, when kill -9 comes; answers what was refused."""
     said, refused = list[str](), list[str]()
@@ -83,7 +88,7 @@ def dies(place: Place, client: anthropic.Anthropic, process: Any, model: str, mo
             known = len(open_calls(place))
             calling.append(threading.Thread(target=one_call, args=(client, model, said)))
             calling[-1].start()
-            assert eventually(lambda known=known: said or len(open_calls(place)) > known, timeout=20)
+            assert eventually(partial(more, place, known, said), timeout=20)
         refused += said
     finally:
         process.kill()
