@@ -19,7 +19,7 @@ from supervisor.decision import Decision, Moment, Order, end, order, pause_befor
 from supervisor.ladder import climb, stopped
 from supervisor.late import hand_over, overtaken
 from supervisor.policy import Policy
-from supervisor.reds import unchanged
+from supervisor.reds import RED, unchanged
 from supervisor.retries import after_failure, again, wait
 from supervisor.route import passed_on
 
@@ -173,10 +173,16 @@ def _red(view: TicketView, summary: str, moment: Moment, policy: Policy) -> Deci
     if (onward := passed_on(view, Reason.GATES_RED, summary, moment, policy, over=over)) is not None:
         return onward
     if over:
-        return end(view, State.REJECTED, Reason.GATES_RED, summary)
+        return end(view, State.REJECTED, _refused_by(view), summary)
     if used_up(view):
         return end(view, State.ESCALATED, Reason.ATTEMPTS_USED_UP, summary)
     return Decision(StateChanged(State.BACKING_OFF, Reason.GATES_RED, summary, moment.now))
+
+
+def _refused_by(view: TicketView) -> Reason:
+    """Policy, when it alone was red: the change works and is not allowed, which asks for another remedy."""
+    red = {gate.kind for gate in view.gates if gate.outcome in RED}
+    return Reason.POLICY if red == {"policy"} else Reason.GATES_RED
 
 
 def _conflict(view: TicketView, detail: str, moment: Moment, policy: Policy) -> Decision:

@@ -251,7 +251,7 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         if changed.reason is Reason.GATES_RED and view.state in _AT_WORK:
             told = f"{told}\n{view.digest}"  # what the gates said of it then
         moved = replace(moved, digest=told[:_DIGEST])
-    if changed.reason in (Reason.GATES_RED, Reason.BASE_MOVED):
+    if changed.reason in (Reason.GATES_RED, Reason.POLICY, Reason.BASE_MOVED):
         # What the gates refused is mended, not thrown away.
         moved = replace(moved, repair=view.attempt)
     if changed.reason is Reason.APPROVED and changed.state is State.QUEUED:
@@ -323,6 +323,7 @@ _COUNTED = frozenset(
         Reason.AGENT_ERROR,
         Reason.PROTOCOL,
         Reason.GATES_RED,
+        Reason.POLICY,
         Reason.BASE_MOVED,
         Reason.HEAD_MOVED,
     }

@@ -29,12 +29,13 @@ def test_a_log_is_told_again_whether_the_fleet_runs_or_not(fleet: Fleet, repo: P
     assert moves[0] == "starting" and moves[-1] == "in_review"
     assert told.rows[-1]["otherwise"] == 0 and told.rows[-1]["events"] == len(steps)
     checked = fleet("replay", ticket, "--check", "--json")
-    assert checked.code == 0 and checked.rows[-1]["same"] and checked.rows[-1]["events"] == len(steps)
+    assert checked.code == 0 and checked.rows[-1]["same"] and checked.rows[-1]["events"] >= len(steps)
 
     assert fleet("down").code == 0
     again = fleet("replay", ticket, "--json")
     assert again.code == 0, again.err
-    assert again.rows == told.rows
+    # The status comment may have been brought up to date meanwhile, which the log tells, too.
+    assert [row for row in again.rows if row["type"] == "step"][: len(steps)] == steps
     assert fleet("status").out.startswith("no fleet is running")
     assert fleet("clean").code == 0
     old, new = (fleet.layout.artifacts / "logs" / "abc" / name / "1.jsonl.gz" for name in ("demo-8-x", "demo-9-x"))

@@ -26,7 +26,7 @@ from fleet.core.recovery import Recovered
 from fleet.core.retry import FailureClass
 from fleet.core.states import PARK_REASONS, Reason, State, allowed
 from fleet.core.ticket import TicketLimits
-from fleet.core.view import Late, News, PullRequest, TicketView, Watch
+from fleet.core.view import GateSummary, Late, News, PullRequest, TicketView, Watch
 from supervisor.decide import decide
 from supervisor.decision import Decision, Moment
 from supervisor.fold import fold
@@ -379,3 +379,13 @@ def test_any_view_leads_by_listed_steps_to_rest(before: TicketView, moment: Mome
         assert all(order.delay >= 0 and order.effect.ticket == now.id for order in decision.orders)
         now = fold(now, Envelope("default", now.id, now.attempt, 0, moment.now, event, Source.SUPERVISOR))
     raise AssertionError(f"no end after 8 steps from {before}")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "reason"),
+    [(("policy",), Reason.POLICY), (("policy", "tests"), Reason.GATES_RED), (("tests",), Reason.GATES_RED)],
+)
+def test_a_refusal_by_policy_alone_is_called_so(kinds: tuple[str, ...], reason: Reason) -> None:
+    gates = tuple(GateSummary(kind, kind, "failed", 1.0, "why") for kind in kinds)
+    gated = view(State.GATING, ticket=ticket(agent="command:true"), news=verdict(False), gates=gates)
+    assert outcome(decide(gated, NOW, POLICY)) == (State.REJECTED, reason)
