@@ -100,6 +100,26 @@ def test_a_place_that_is_none_is_found(text: str) -> None:
     assert len(docs.missing_places(ROOT, "a.md", text)) == 1
 
 
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_to_headings_that_exist(page: Path) -> None:
+    assert docs.missing_headings(page, page.read_text()) == []
+
+
+def test_a_heading_that_is_none_is_found() -> None:
+    page = ROOT / "docs" / "ledger.md"
+    good = "[a](#the-atomic-step) [b](operations.md#the-store-was-lost)"
+    assert docs.missing_headings(page, good) == []
+    assert len(docs.missing_headings(page, "[a](#the-atomic-stop) [b](operations.md#the-store-was-found)")) == 2
+
+
+def test_the_first_page_names_every_command_that_people_use() -> None:
+    """`service` and `version` are for programs and for reports; both stand in docs/operations.md."""
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in commands() if f"`fleet {name}" not in text] == ["service", "version"]
+    assert [name for name in commands() if f"fleet {name}" not in page_text("operations.md")] == []
+    assert docs.bad_commands("README.md", text, commands()) == []
+
+
 @EVERY_PAGE
 def test_variables_are_read_by_the_code(page: Path) -> None:
     assert docs.unknown_variables(page.name, page.read_text(), docs.variables(ROOT)) == []

@@ -32,6 +32,8 @@ _PLACE = re.compile(
 )
 _MODULE = re.compile(r"`((?:fleet|workers|supervisor|ci_gates)(?:\.\w+)+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[\w-]*)?\)")
+_ANCHOR = re.compile(r"\]\(([^)#\s]*)#([\w-]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _VARIABLE = re.compile(r"\bFLEET_[A-Z][A-Z_]*[A-Z]\b")
 
 
@@ -102,6 +104,21 @@ def missing_places(root: Path, name: str, text: str) -> list[str]:
         if "://" not in target and not (root / "docs" / target).exists():
             findings.append(f"{name}: the link {target} leads nowhere")
     return sorted(findings)
+
+
+def missing_headings(page: Path, text: str) -> list[str]:
+    """Links to a heading that no page has. Headings are named as the forge's pages name them."""
+    findings = []
+    for target, anchor in _ANCHOR.findall(text):
+        other = page.parent / target if target else page
+        if "://" not in target and other.is_file() and anchor not in headings(other.read_text()):
+            findings.append(f"{page.name}: {other.name} has no heading {anchor}")
+    return findings
+
+
+def headings(text: str) -> frozenset[str]:
+    plain = _FENCE.sub("", text)
+    return frozenset(re.sub(r"[^\w\- ]", "", found.lower()).replace(" ", "-") for found in _HEADING.findall(plain))
 
 
 def _without_toml(text: str) -> Iterator[str]:
