@@ -7,8 +7,9 @@ given back as an event; ``reconcile`` finds those that nobody will give back. A 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 
 from fleet.core.states import State
 from fleet.core.view import TicketView
@@ -75,22 +76,44 @@ def choose(
     open_pulls = Counter(pulls.values())
     granted: list[Request] = []
     why: dict[str, str] = {}
-    left = [request for request in waiting.values() if request.key not in grants]
-    while left:
-        left.sort(key=lambda r: (-r.priority, tenants[r.tenant], repos[r.repo], r.at, r.key))
-        live, first = len(grants) + len(granted), 0
-        while first < len(left) and (reason := _blocked(left[first], live, tenants, repos, open_pulls, caps)):
-            why[left[first].ticket] = reason
-            first += 1
-        if first == len(left):
-            break
-        request = left[first]
-        granted.append(request)
-        tenants[request.tenant] += 1
-        repos[request.repo] += 1
-        # Places are only taken here, so whoever was blocked stays blocked; the rest is ordered anew.
-        left = left[first + 1 :]
+    lines = _lines(request for request in waiting.values() if request.key not in grants)
+
+    def rank(line: list[Request]) -> tuple[int, int, int, float, str]:
+        first = line[-1]
+        return -first.priority, tenants[first.tenant], repos[first.repo], first.at, first.key
+
+    heads = [(rank(line), number) for number, line in enumerate(lines)]
+    heapify(heads)
+    while heads:
+        told, number = heads[0]
+        line = lines[number]
+        now = rank(line)
+        if told != now:
+            # Places are only taken here, so a rank only gets worse: nobody before this one was passed over.
+            heapreplace(heads, (now, number))
+            continue
+        request = line.pop()
+        if reason := _blocked(request, len(grants) + len(granted), tenants, repos, open_pulls, caps):
+            why[request.ticket] = reason  # whoever is blocked stays blocked
+        else:
+            granted.append(request)
+            tenants[request.tenant] += 1
+            repos[request.repo] += 1
+        if line:
+            heapreplace(heads, (rank(line), number))
+        else:
+            heappop(heads)
     return Choice(tuple(granted), why)
+
+
+def _lines(requests: Iterable[Request]) -> list[list[Request]]:
+    """Those between whom only age decides stand in one line, the oldest last."""
+    lines: dict[tuple[int, str, str], list[Request]] = {}
+    for request in requests:
+        lines.setdefault((request.priority, request.tenant, request.repo), []).append(request)
+    for line in lines.values():
+        line.sort(key=lambda request: (request.at, request.key), reverse=True)
+    return list(lines.values())
 
 
 def _blocked(

@@ -55,11 +55,11 @@ from fleet.core.events import (
 from fleet.core.frozen import replace
 from fleet.core.retry import death, repeated
 from fleet.core.states import Reason, State, check
-from fleet.core.view import GateSummary, News, PullRequest, TicketView, Watch
+from fleet.core.view import GateSummary, PullRequest, TicketView, Watch
 from supervisor import late, reds, route
 from supervisor.beginning import begun
 from supervisor.comments import meant, noted
-from supervisor.people import afforded, people
+from supervisor.people import afforded, carried, people
 from supervisor.stall import sign_words, watched
 
 # The ticket has its one pull request; any other one is too many.
@@ -220,8 +220,7 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         since=at,
         until=changed.until,
         turn=changed.turn,
-        # A merge may be told before the publishing: it is news for the state that follows.
-        news=News(closed=view.news.closed) if changed.state is State.IN_REVIEW else News(),
+        news=carried(view.news, changed),
     )
     if view.state is State.QUEUED and changed.state is not State.STARTING:
         moved = replace(moved, asked=0)  # its request is given back; another one must be made

@@ -11,11 +11,13 @@ from fleet.core.events import (
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    StateChanged,
     SteerRequested,
     SteersTold,
 )
 from fleet.core.frozen import replace
-from fleet.core.view import TicketView
+from fleet.core.states import Reason, State
+from fleet.core.view import News, TicketView
 from supervisor.stall import nudged
 
 _STEERS = 20
@@ -51,6 +53,16 @@ def _raised(view: TicketView, by: str, usd: float) -> TicketView:
         return view
     news = replace(view.news, raised_by=by)
     return replace(view, news=news, raised_usd=view.raised_usd + usd, raised_last=usd)
+
+
+def carried(news: News, changed: StateChanged) -> News:
+    """What is still news in the state that follows: a word that was said before anybody asked for it."""
+    if changed.state is State.IN_REVIEW:
+        return News(closed=news.closed)  # a merge may be told before the publishing
+    if changed.state is State.PARKED and changed.reason is Reason.BUDGET:
+        # More was allowed while the attempt was at its end; it would wait for a second word.
+        return News(raised_by=news.raised_by)
+    return News()
 
 
 def afforded(view: TicketView) -> TicketView:

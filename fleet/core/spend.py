@@ -24,6 +24,7 @@ MICRO = 1_000_000
 _KEY = re.compile(r"fleet-([a-z0-9][a-z0-9._-]{0,79})\.([0-9]{1,9})\.([0-9a-f]{32})")
 # Text is three to four bytes a token, code less; two is fewer than any tokenizer needs on average.
 _BYTES_PER_TOKEN = 2
+_DAY_S = 86_400.0
 
 
 class Refusal(Enum):
@@ -222,6 +223,11 @@ def dollars(usd: float) -> str:
 def day_of(now: float) -> str:
     """The UTC day of a Unix time, as YYYY-MM-DD."""
     return datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%d")
+
+
+def until_tomorrow(now: float) -> float:
+    """Seconds from a Unix time to the next UTC day; above 0."""
+    return _DAY_S - now % _DAY_S
 
 
 @dataclass(frozen=True, slots=True)

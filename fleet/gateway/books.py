@@ -25,6 +25,7 @@ from fleet.core.spend import (
     day_of,
     dollars,
     read_key,
+    until_tomorrow,
 )
 from fleet.core.states import State
 from fleet.core.tenants import Money
@@ -62,6 +63,8 @@ class Granted:
     model: str
 
 
+# These limits have room again on the next UTC day, and nobody need be asked.
+_TOMORROW = frozenset({Refusal.TENANT, Refusal.DAY})
 # How often the reservations of gateways that died are looked for.
 _CLOSE_EVERY_S = 30.0
 
@@ -146,7 +149,8 @@ class Books:
             return Granted(reservation, price, upstream, view.ticket, call.model)
         with self._about(view.ticket, view.attempt):
             log().warning("model call refused", provider=provider, model=call.model, why=refusal.value)
-        return Refused(refusal, self._sentence(refusal, allowed, reservation))
+        wait = until_tomorrow(self._clock.now()) if refusal in _TOMORROW else 0.0
+        return Refused(refusal, self._sentence(refusal, allowed, reservation), wait)
 
     def _close(self) -> None:
         now = self._clock.monotonic()
@@ -202,7 +206,7 @@ class Books:
             Refusal.DAY: f"The call could pass this home's limit of ${money.day_usd:g} a day: "
             "it goes on tomorrow (UTC), or with a higher budget.day_usd.",
             Refusal.FLEET: f"The call could pass the fleet's limit of ${money.fleet:g} a month: "
-            "it goes on next month (UTC), or with a higher budget.fleet_usd.",
+            f"with the next month (UTC), or a higher budget.fleet_usd, say fleet retry {wanted.ticket}.",
         }[refusal]
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from fleet.core.retry import FailureClass
 from fleet.core.spend import PriceTable
 from fleet.core.states import State
 from fleet.core.view import TicketView
@@ -24,6 +25,7 @@ from fleet.gateway.wire import Call
 from tests.gateway.conftest import Place, run
 from tests.support.canary import Scanner, written
 from tests.support.wait import eventually
+from workers.agents.model import error_of
 
 HELLO = 'title = "x"\n[[turn]]\ntext = "hello"\nrepeat = true\n'
 
@@ -90,6 +92,10 @@ def test_a_model_that_always_asks_for_more_is_stopped(
             ask(client, model, most=2000)
     assert caught.value.response.headers["x-fleet-refused"] == refusal
     assert caught.value.status_code == 402
+    # A day has room again by itself; for the ticket's own limits a person is asked.
+    end = error_of(caught.value.status_code, caught.value.response.headers, "used up")
+    assert end.failure is (FailureClass.PROVIDER_LIMIT if refusal == "day" else FailureClass.BUDGET)
+    assert (end.retry_after is None) is (refusal != "day") and 0 <= (end.retry_after or 0.0) <= 86_400
     told = spent(http, place.key(view))["ticket"]
     assert told["usd"] <= min(day, float(limits.get("usd", 2.0)))
     assert told["model_calls"] <= limits.get("model_calls", 100)

@@ -53,6 +53,13 @@ MUTANTS = {
         calls.test_a_model_that_always_asks_for_more_is_stopped,
         ({}, 0.05, "day"),
     ),
+    "a day has an end": Mutant(
+        "fleet.gateway.books:Books._reserve",
+        "if refusal in _TOMORROW",
+        "if False",
+        calls.test_a_model_that_always_asks_for_more_is_stopped,
+        ({}, 0.05, "day"),
+    ),
     "a tenant's share": Mutant("lua:spend_reserve", "return 'tenant'", "", budgets.two_of_one_tenant),
     "the home's day": Mutant("lua:spend_reserve", "return 'day'", "", budgets.two_of_one_tenant),
     "the fleet's month": Mutant("lua:spend_reserve", "return 'fleet'", "", budgets.two_of_one_tenant),

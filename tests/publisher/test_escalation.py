@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from fleet.core.budget import Cost
 from fleet.core.codec import decode, encode
 from fleet.core.events import AttemptStarted, Envelope, EventData, GateFinished, Source
 from fleet.core.states import Reason, State
 from fleet.core.story import story
 from fleet.core.view import TicketView
-from fleet.publisher import texts
-from fleet.publisher.escalation import Escalation, bundle
+from fleet.publisher import escalation, texts
+from fleet.publisher.escalation import Escalation
 from tests.cli.test_story import CHANGE, HOSTILE, log
+from tests.support.mutants import Mutant
 from tests.support.tickets import ticket
 
 LOG = f"E   assert 5 == 4\n{HOSTILE}"
@@ -45,7 +50,7 @@ def kept(attempt: int) -> str:
 
 
 def test_it_holds_every_attempt_with_its_end_its_evidence_and_its_price() -> None:
-    found = bundle(escalated(), story(relay()), kept)
+    found = escalation.bundle(escalated(), story(relay()), kept)
     assert decode(encode(found), Escalation) == found
     assert found.agents == ("anthropic", "openai:big")
     first, second = found.attempts
@@ -78,3 +83,41 @@ def test_what_goes_on_says_nothing_of_giving_up() -> None:
     view = TicketView(ticket(), State.PARKED, Reason.CONFIG, 0.0, attempt=2)
     text = texts.status_comment(view, "<!-- -->", attempts=story(relay()), kept=kept)
     assert "What you can do" not in text
+
+
+def test_of_a_ticket_that_was_asked_for_for_ever_the_newest_attempts_are_kept() -> None:
+    many = [replace(story(relay())[0], number=number) for number in range(1, 203)]
+    found = escalation.bundle(escalated(), many, kept)
+    assert [one.attempt for one in found.attempts] == list(range(103, 203))
+
+
+HOLDS = test_it_holds_every_attempt_with_its_end_its_evidence_and_its_price
+SAYS = test_the_issue_says_who_tried_what_is_kept_and_what_to_do
+NEWEST = test_of_a_ticket_that_was_asked_for_for_ever_the_newest_attempts_are_kept
+MUTANTS = {
+    "everybody who worked": Mutant(
+        "fleet.publisher.escalation:bundle", "for one in told if one.agent", "for one in told[-1:]", HOLDS
+    ),
+    "every attempt": Mutant("fleet.publisher.escalation:bundle", "told[-_MOST_ATTEMPTS:]", "told[-1:]", HOLDS),
+    "never more than a hundred": Mutant("fleet.publisher.escalation:bundle", "told[-_MOST_ATTEMPTS:]", "told", NEWEST),
+    "the newest": Mutant("fleet.publisher.escalation:bundle", "[-_MOST_ATTEMPTS:]", "[:_MOST_ATTEMPTS]", NEWEST),
+    "what an attempt left": Mutant("fleet.publisher.escalation:bundle", "kept(one.number)", '""', HOLDS),
+    "the price of all": Mutant("fleet.publisher.escalation:bundle", "cost=view.cost", "cost=Cost()", HOLDS),
+    "the price of each": Mutant("fleet.publisher.escalation:_tried", "cost=one.cost", "cost=Cost()", HOLDS),
+    "what refused it": Mutant("fleet.publisher.escalation:_tried", "refused_by=one.red", "refused_by=()", HOLDS),
+    "why it failed": Mutant("fleet.publisher.escalation:_tried", "digest=one.digest", 'digest=""', HOLDS),
+    "which commit": Mutant("fleet.publisher.escalation:_tried", "commit=change.commit", 'commit=""', HOLDS),
+    "words show, and do nothing": Mutant(
+        "fleet.publisher.markdown:code", 'f"{fence}{pad}{inner}{pad}{fence}"', "inner", SAYS
+    ),
+    "what a person can do": Mutant("fleet.publisher.attempts:next_lines", 'yield "What', 'return; yield "What', SAYS),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_evidence_that_is_withheld_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = MUTANTS[name]
+    mutant.install(monkeypatch)
+    assert mutant.scenario is not None
+    with pytest.raises((AssertionError, ValueError)):
+        mutant.scenario()

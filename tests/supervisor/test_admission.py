@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
-from supervisor.admission import Caps, Choice, Request, choose, holds, reconcile
+from supervisor import admission
+from supervisor.admission import Caps, Choice, Request, _blocked, choose, holds, reconcile
 from tests.support.mutants import Mutant
 from tests.support.tickets import ticket
 
@@ -98,6 +100,63 @@ def test_the_order_is_priority_fairness_age(
 ) -> None:
     limits = replace(limits, open_pull_requests=99)
     assert [one.key for one in choose(waiting, grants, {}, limits).granted] == simple(waiting, grants, limits)
+
+
+def ordered_anew(
+    waiting: Mapping[str, Request], grants: Mapping[str, Request], pulls: Mapping[str, str], caps: Caps
+) -> Choice:
+    """``choose`` as it was: everybody who waits is ordered again after each grant."""
+    tenants = Counter(grant.tenant for grant in grants.values())
+    repos = Counter(grant.repo for grant in grants.values())
+    open_pulls = Counter(pulls.values())
+    granted: list[Request] = []
+    why: dict[str, str] = {}
+    left = [request for request in waiting.values() if request.key not in grants]
+    while left:
+        left.sort(key=lambda r: (-r.priority, tenants[r.tenant], repos[r.repo], r.at, r.key))
+        live, first = len(grants) + len(granted), 0
+        while first < len(left) and (reason := _blocked(left[first], live, tenants, repos, open_pulls, caps)):
+            why[left[first].ticket] = reason
+            first += 1
+        if first == len(left):
+            break
+        request = left[first]
+        granted.append(request)
+        tenants[request.tenant] += 1
+        repos[request.repo] += 1
+        left = left[first + 1 :]
+    return Choice(tuple(granted), why)
+
+
+def same_choice(
+    waiting: dict[str, Request], grants: dict[str, Request], open_pulls: dict[str, str], limits: Caps
+) -> None:
+    assert admission.choose(waiting, grants, open_pulls, limits) == ordered_anew(waiting, grants, open_pulls, limits)
+
+
+@settings(max_examples=200)
+@given(tables, tables, pulls, caps, st.dictionaries(st.sampled_from(["one", "two"]), st.integers(0, 3)))
+def test_the_same_are_granted_and_told_the_same_as_if_all_were_ordered_anew(
+    waiting: dict[str, Request],
+    grants: dict[str, Request],
+    open_pulls: dict[str, str],
+    limits: Caps,
+    own: dict[str, int],
+) -> None:
+    same_choice(waiting, grants, open_pulls, replace(limits, tenants=own))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("if told != now:", "if False:"), ("-first.priority", "first.priority"), ("first.at, ", "-first.at, ")],
+)
+def test_an_order_that_is_not_kept_is_noticed(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    rows = [Request(f"t-{n}", 1, f"{n % 2}", f"a/{n % 3}", n // 8, float(9 - n % 5)) for n in range(12)]
+    waiting = {row.key: row for row in rows}
+    same_choice(waiting, {}, {}, Caps(6, 3, 3, 9))
+    Mutant("supervisor.admission:choose", old, new).install(monkeypatch)
+    with pytest.raises(AssertionError):
+        same_choice(waiting, {}, {}, Caps(6, 3, 3, 9))
 
 
 @pytest.mark.invariant("I22")

@@ -11,12 +11,20 @@ from hypothesis import strategies as st
 from fleet.core.allowance import LEAST_USD, MOST_USD, allowance, amount
 from fleet.core.effects import EffectKind
 from fleet.core.errors import FleetError, UsageError
-from fleet.core.events import AttemptFailed, AttemptStarted, BudgetRaised, Envelope, RetryRequested, Source
+from fleet.core.events import (
+    AttemptFailed,
+    AttemptStarted,
+    BudgetRaised,
+    Envelope,
+    RetryRequested,
+    Source,
+    StateChanged,
+)
 from fleet.core.frozen import replace
 from fleet.core.retry import FailureClass
 from fleet.core.states import Reason, State
 from fleet.core.ticket import TicketLimits
-from fleet.core.view import TicketView
+from fleet.core.view import News, TicketView
 from supervisor.fold import fold
 from supervisor.people import GO_ON
 from tests.supervisor.world import World
@@ -57,6 +65,48 @@ def test_a_person_lets_it_go_on(world: World) -> None:
     goes_on(world)
 
 
+def said_in_time(world: World, first: str) -> None:
+    """The word lands in the moment before its ticket parks: it counts, once."""
+    supervisor, wanted = world.make(), ticket(agent="anthropic", limits=TicketLimits(attempts=1))
+    world.running(supervisor, wanted)
+    said = {
+        "agent": lambda: world.players.attempt_says(wanted.id, 1, OUT),
+        "person": lambda: world.players.person(wanted.id, BudgetRaised("ann", 1.5)),
+    }
+    said.pop(first)()
+    said.popitem()[1]()
+    world.turns(supervisor)
+    view = world.seen(wanted)
+    assert (view.state, view.attempt, view.repair, view.raised_usd) == (State.STARTING, 2, 1, 1.5)
+    moves = [event.data for _, event in world.ledgers["people"].log(wanted.id) if isinstance(event.data, StateChanged)]
+    assert [(move.state, move.reason) for move in moves[-3:-1]] == [
+        (State.PARKED, Reason.BUDGET),
+        (State.QUEUED, Reason.APPROVED),
+    ]
+    (effect,) = world.ordered(wanted, EffectKind.START_ATTEMPT)
+    ledger = world.ledgers["attempt"]
+    assert ledger.begin("agents", effect, "guard")
+    world.players.attempt_says(wanted.id, 2, AttemptStarted("h", 1, "anthropic", ledger.incarnation()), OUT)
+    world.turns(supervisor)
+    assert world.seen(wanted).state is State.PARKED, "one word is one answer"
+
+
+@pytest.mark.parametrize("first", ["agent", "person"])
+def test_a_word_in_the_moment_before_it_parks_counts(world: World, first: str) -> None:
+    said_in_time(world, first)
+
+
+def test_a_word_for_work_that_ended_otherwise_waits_for_no_later_question(world: World) -> None:
+    """Raised while it ran, and lost: when the next attempt's money is used up, it asks."""
+    supervisor, wanted = world.make(), ticket(agent="anthropic")
+    world.running(supervisor, wanted)
+    world.players.person(wanted.id, BudgetRaised("ann", 1.5))
+    world.players.attempt_says(wanted.id, 1, AttemptFailed(FailureClass.CONFIG, "no key"))
+    world.turns(supervisor)
+    assert world.seen(wanted).state is State.PARKED
+    assert world.seen(wanted).news == News()
+
+
 def test_more_money_wakes_nothing_that_waits_for_something_else(world: World) -> None:
     supervisor, wanted = world.make(), ticket(agent="anthropic")
     world.running(supervisor, wanted)
@@ -69,6 +119,31 @@ def test_more_money_wakes_nothing_that_waits_for_something_else(world: World) ->
     world.players.person(wanted.id, RetryRequested("ann"))
     world.turns(supervisor)
     assert world.seen(wanted).attempt == 2
+
+
+def test_a_day_whose_money_is_used_up_is_waited_for_without_anybody(world: World) -> None:
+    """Until its limit has room again, or six hours: the limit may have been raised meanwhile."""
+    supervisor, wanted = world.make(), ticket(agent="anthropic", limits=TicketLimits(attempts=1))
+    world.running(supervisor, wanted)
+    for number, (left, waits) in enumerate(((7 * 3600.0, 6 * 3600.0), (3600.0, 3600.0)), 1):
+        words = AttemptFailed(FailureClass.PROVIDER_LIMIT, "It goes on tomorrow (UTC).", retry_after=left)
+        world.players.attempt_says(wanted.id, number, words)
+        world.turns(supervisor)
+        view = world.seen(wanted)
+        assert (view.state, view.detail) == (State.BACKING_OFF, "It goes on tomorrow (UTC).")
+        world.clock.advance(waits - 10.0)
+        world.turns(supervisor)
+        assert world.seen(wanted).state is State.BACKING_OFF
+        world.players.woken.clear()
+        world.clock.advance(10.0)
+        world.turns(supervisor)
+        (effect,) = world.ordered(wanted, EffectKind.START_ATTEMPT)
+        assert world.seen(wanted).attempt == number + 1, "the stop is not counted"
+        ledger = world.ledgers["attempt"]
+        assert ledger.begin("agents", effect, "guard")
+        started = AttemptStarted("h", 1, "anthropic", ledger.incarnation())
+        world.players.attempt_says(wanted.id, number + 1, started)
+        world.turns(supervisor, 2)
 
 
 def raised(*amounts: float, state: State = State.PARKED) -> TicketView:
@@ -117,6 +192,12 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
 MUTANTS = {
     "a person's word": Mutant("supervisor.decide:_parked", "if news.raised_by and view", "if view"),
     "not counted": Mutant("supervisor.people:afforded", "view.hand_backs + min(1, view.attempt)", "view.hand_backs"),
+    "a word in time": Mutant(
+        "supervisor.people:carried",
+        "changed.reason is Reason.BUDGET",
+        "False",
+        lambda world: said_in_time(world, "agent"),
+    ),
     "the work is handed on": Mutant("supervisor.people:afforded", "repair=view.attempt", "repair=0"),
 }
 
@@ -127,4 +208,4 @@ def test_a_protection_switched_off_is_noticed(
 ) -> None:
     MUTANTS[name].install(monkeypatch)
     with pytest.raises((AssertionError, FleetError, ValueError)):
-        goes_on(new_world())
+        (MUTANTS[name].scenario or goes_on)(new_world())

@@ -11,7 +11,8 @@ from fleet.core.events import Envelope, Nudged, StateChanged
 from fleet.core.states import Reason, State
 from supervisor.policy import Policy
 from supervisor.replay import Judged, changes, pending, replay
-from tests.supervisor.scenes import SCENES, failing, lost, merged, stalled
+from tests.supervisor.every_scene import SCENES
+from tests.supervisor.scenes import failing, lost, merged, stalled
 from tests.supervisor.world import World
 from tests.support.mutants import Mutant
 
@@ -29,6 +30,11 @@ ENDS = {
     "late": (State.IN_REVIEW, Reason.PUBLISHED),
     "budget": (State.IN_REVIEW, Reason.PUBLISHED),
     "gap": (State.MERGED, Reason.PR_MERGED),
+    "recovered": (State.MERGED, Reason.PR_MERGED),
+    "in_review_again": (State.CLOSED, Reason.PR_CLOSED),
+    "comments": (State.CANCELLED, Reason.CANCELLED_BY_PERSON),
+    "passed_on": (State.IN_REVIEW, Reason.PUBLISHED),
+    "question": (State.IN_REVIEW, Reason.PUBLISHED),
 }
 
 

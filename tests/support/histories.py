@@ -26,7 +26,7 @@ from fleet.adapters.redis_client import connect
 from fleet.core.archive import log_lines, pack
 from fleet.core.codec import decode_event, encode, encode_event
 from fleet.core.events import VERSION, Envelope, EventData
-from tests.supervisor.scenes import SCENES
+from tests.supervisor.every_scene import SCENES
 from tests.supervisor.world import World
 
 FOLDER = Path(__file__).parents[1] / "data" / "histories"

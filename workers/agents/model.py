@@ -96,8 +96,8 @@ _REFUSED = {
     "calls": FailureClass.BUDGET,
     "tokens": FailureClass.BUDGET,
     "soft": FailureClass.BUDGET,
-    "tenant": FailureClass.BUDGET,
-    "day": FailureClass.BUDGET,
+    "tenant": FailureClass.PROVIDER_LIMIT,
+    "day": FailureClass.PROVIDER_LIMIT,
     "fleet": FailureClass.BUDGET,
     "no_key": FailureClass.CONFIG,
     "unknown_price": FailureClass.CONFIG,
@@ -113,7 +113,7 @@ def error_of(status: int, headers: Mapping[str, str], message: str) -> ModelErro
     refused = headers.get("x-fleet-refused", "")
     message = " ".join(message.split())[:500]
     if refused in _REFUSED:
-        return ModelError(Trouble.END, _REFUSED[refused], message)
+        return ModelError(Trouble.END, _REFUSED[refused], message, _seconds(headers))
     if status in _BUSY:
         return ModelError(Trouble.WAIT, FailureClass.PROVIDER_LIMIT, message, _seconds(headers))
     if refused == "bytes" or status == 413 or (status == 400 and any(word in message.lower() for word in _LONG)):
