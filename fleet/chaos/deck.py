@@ -107,6 +107,7 @@ def whole_deck() -> tuple[Disturbance, ...]:
         *(FreezeAt(point) for point in _STALE),
         *(Freeze(name) for name in _FROZEN),
         *faults,
+        Empty(),
     )
 
 

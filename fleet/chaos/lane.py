@@ -24,11 +24,11 @@ from fleet.core.events import PublishFailed, PublishProblem
 from fleet.core.view import TicketView
 from fleet.forge import pulls
 from fleet.intake.decide import Request
-from fleet.intake.service import IntakeService
 from fleet.intake.text import clean
 from fleet.local.client import Client
 from fleet.local.home import Home
 from fleet.local.ports import PROXY
+from fleet.local.promise import OPENED, accept_opened
 from fleet.local.start import CHECKOUT
 
 DISK = "/var/tmp"
@@ -56,7 +56,6 @@ _GATE = 'version = 1\n\n[gates.notes]\ncommand = ["sh", "-c", "test -s notes/bas
 _FILES = {".fleet.toml": _GATE, "notes/base.txt": "a note\n"}
 # It lasts long enough for a guard and a loop to be met alive.
 _WORK = "command:sh -c 'sleep 0.7; echo {place} >notes/{place}.txt'"
-_LABEL = "fleet"
 _OURS = ("FLEET_REDIS_URL", "FLEET_BROKER_URL", "FLEET_HOME_FORGE_PORT", "FLEET_CRASH_AT")
 _PERSON = ("-c", "user.name=Chaos", "-c", "user.email=chaos@localhost", "-c", "commit.gpgSign=false")
 # The same commit in every round: the same base gives the same trees.
@@ -118,11 +117,10 @@ class Lane:
         client = self.client
         path = repository(self.folder / f"round-{self._rounds}")
         repo, base = client.import_repository(path, "main")
-        intake = IntakeService(client.wiring.ledger(Role.INTAKE), client.wiring.clock)
         found = []
         for place in range(tickets):
             text = clean(f"Note {place}", "One more note.")
-            issue = client.open_issue(repo, text.title, text.body, (_LABEL,))
+            issue = client.open_issue(repo, text.title, text.body, OPENED)
             agent = f"rehearsal:{self._script}" if model else _WORK.format(place=place)
             request = Request(
                 repo,
@@ -135,7 +133,7 @@ class Lane:
                 local_path=str(path),
                 allow_no_tests=True,
             )
-            found.append(intake.accept(request).ticket.id)
+            found.append(accept_opened(client, request).ticket.id)
         return repo, found
 
     def ends(self, repo: str, tickets: Sequence[str]) -> tuple[End, ...]:

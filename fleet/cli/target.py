@@ -5,20 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fleet.adapters.acl import Role
 from fleet.core.errors import UsageError
 from fleet.core.forge import Issue, Repository
 from fleet.core.routes import default_agent
 from fleet.core.tenants import others, tenant_of
 from fleet.intake.decide import Request
-from fleet.intake.service import Accepted, IntakeService
+from fleet.intake.service import Accepted
 from fleet.intake.text import IssueText, clean, decode, parse
 from fleet.local import keys
 from fleet.local.checkout import look
 from fleet.local.client import Client
+from fleet.local.promise import OPENED, accept_found, accept_opened
 from workers.agents import backend_for
 
-LABEL = "fleet"
 MOST_ISSUE_BYTES = 1_000_000
 
 
@@ -104,9 +103,9 @@ def submit(fleet: Client, path: Path, branch: str, text: IssueText, agent: str, 
     """Opens the issue at the local forge and has it accepted; on disk when this returns (I1)."""
     fleet.home.check_space()
     repo, branch = fleet.import_repository(path, branch, reset_base)
-    opened = fleet.open_issue(repo, text.title, text.body, (LABEL,))
+    opened = fleet.open_issue(repo, text.title, text.body, OPENED)
     local_path = "" if path.is_relative_to(fleet.home.layout.home) else str(path)
-    return _accept(fleet, repo, opened.number, text, branch, agent, local_path)
+    return accept_opened(fleet, _request(fleet, repo, opened.number, text, branch, agent, local_path))
 
 
 def submit_issue(fleet: Client, repo: str, number: int, base: str, agent: str) -> Accepted:
@@ -124,13 +123,14 @@ def submit_issue(fleet: Client, repo: str, number: int, base: str, agent: str) -
     text = clean(issue.title, issue.body)
     if with_token:
         fleet.attach()
-        return _accept(fleet, found.full_name, number, text, branch, agent)
+        request = _request(fleet, found.full_name, number, text, branch, agent)
+        return accept_found(fleet, forge, issue, request)
     path = fleet.import_url(forges.git_url(found.full_name), branch)
     fleet.attach()
     local, branch = fleet.import_repository(path, branch, force=True)
     fleet.home.note_origin(local, found.full_name)
-    opened = fleet.open_issue(local, text.title, f"{text.body}\n\nFrom {issue.url}", (LABEL,))
-    return _accept(fleet, local, opened.number, text, branch, agent)
+    opened = fleet.open_issue(local, text.title, f"{text.body}\n\nFrom {issue.url}", OPENED)
+    return accept_opened(fleet, _request(fleet, local, opened.number, text, branch, agent))
 
 
 def _check(repo: Repository, issue: Issue, with_token: bool) -> None:
@@ -149,14 +149,14 @@ def _check(repo: Repository, issue: Issue, with_token: bool) -> None:
         )
 
 
-def _accept(
+def _request(
     fleet: Client, repo: str, number: int, text: IssueText, branch: str, agent: str, local_path: str = ""
-) -> Accepted:
+) -> Request:
     first, *route = fleet.agents_of(repo, branch, agent)
     for one in (first, *route):
         backend_for(one)
     tenant = tenant_of(fleet.settings.tenants, repo)
-    request = Request(
+    return Request(
         repo=repo,
         tenant=tenant,
         others=others(fleet.settings.tenants, tenant),
@@ -170,4 +170,3 @@ def _accept(
         local_path=local_path,
         allow_no_tests=True,
     )
-    return IntakeService(fleet.wiring.ledger(Role.INTAKE), fleet.wiring.clock).accept(request)

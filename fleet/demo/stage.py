@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from fleet.adapters.acl import Role
 from fleet.adapters.launcher import LocalLauncher
 from fleet.adapters.process import run
 from fleet.adapters.slots import remove_tree
@@ -20,10 +19,10 @@ from fleet.core.events import Envelope, ToolStarted
 from fleet.core.view import TicketView
 from fleet.demo.cast import CAST, Part
 from fleet.intake.decide import Request
-from fleet.intake.service import IntakeService
 from fleet.intake.text import clean
 from fleet.local.client import Client
 from fleet.local.home import Home
+from fleet.local.promise import OPENED, accept_opened
 
 # Short patience, so that what takes minutes in earnest takes seconds here.
 SETTINGS = {
@@ -119,14 +118,13 @@ class Stage:
         """Opens an issue for each part and has it accepted."""
         client = self._client
         repo, base = client.import_repository(project(self.folder), "main")
-        intake = IntakeService(client.wiring.ledger(Role.INTAKE), client.wiring.clock)
         for part in self._parts:
             text = clean(part.title, part.body)
-            issue = client.open_issue(repo, text.title, text.body, ("fleet",))
+            issue = client.open_issue(repo, text.title, text.body, OPENED)
             request = Request(
                 repo, issue.number, text, base, part.agent, "demo", limits=part.limits, local_path=str(self.folder)
             )
-            self.roles.append(Actor(part, intake.accept(request).ticket.id))
+            self.roles.append(Actor(part, accept_opened(client, request).ticket.id))
 
     def play(self) -> Iterator[tuple[Actor, Envelope | None]]:
         """What happens, until every ticket rests; None for a moment in which nothing did. Raises TemporaryError."""

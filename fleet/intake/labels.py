@@ -126,10 +126,10 @@ class LabelIntake:
                 acted_at=act.at,
                 route=tuple(route),
             )
-            known = self._recovery.known(watched.repo, issue) if self._recovery else None
-            accepted = self._intake.accept(request, known)
-            if self._recovery is not None and not accepted.new:
-                self._recovery.missed(accepted.ticket, issue)
+            if self._recovery is not None:
+                accepted = self._recovery.accept(self._intake, request, issue)
+            else:
+                accepted = self._intake.accept(request)
         except UsageError as error:
             return self._ignored(watched, number, str(error))
         if accepted.new:

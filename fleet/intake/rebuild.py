@@ -44,16 +44,24 @@ def read(comments: Iterable[Comment], issue: str, key: bytes) -> Found:
     return Found(tuple(sealed), tuple(one for one in judged if isinstance(one, Doubt)))
 
 
-def known_tickets(found: Found, place: Place) -> dict[str, TicketView]:
+def known_tickets(found: Found, place: Place, incarnation: str = "") -> dict[str, TicketView]:
     """Views of the tickets that this issue was, as far as ``decide`` asks: was it answered, is it still open.
 
     One whose comment is in doubt counts as over: its number is used up, and only a new act starts the next.
+    ``incarnation``: of the ledger that does not know them. It never lost what it was just about to be told.
     """
-    views = {one.ticket: _seen(ticket_of(one, place.issue, place.text), State(one.state)) for one in found.sealed}
+    sealed = [one for one in found.sealed if not _about_to_be_told(one, incarnation)]
+    views = {one.ticket: _seen(ticket_of(one, place.issue, place.text), State(one.state)) for one in sealed}
     for generation in range(1, _newest_doubt(found, place) + 1):
         unknown = _unknown(place, generation)
         views.setdefault(unknown.id, _seen(unknown, State.ESCALATED))
     return views
+
+
+def _about_to_be_told(one: SealedState, incarnation: str) -> bool:
+    """A command says so at the forge first, and then to the ledger: it died in between, or is there now."""
+    first = one.state == State.QUEUED.value and one.reason == Reason.ACCEPTED.value
+    return first and bool(incarnation) and one.incarnation == incarnation
 
 
 def _seen(ticket: Ticket, state: State) -> TicketView:

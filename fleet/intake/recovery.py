@@ -21,7 +21,9 @@ from fleet.core.states import State
 from fleet.core.ticket import DEFAULT_TENANT, Ticket, TicketLimits
 from fleet.core.view import TicketView
 from fleet.intake import rebuild
+from fleet.intake.decide import Request
 from fleet.intake.rebuild import Place
+from fleet.intake.service import Accepted, IntakeService, ledger_name
 from fleet.intake.text import IssueText, clean
 
 _FIRST_PAUSE = 5.0
@@ -106,6 +108,15 @@ class Recovery:
         sealed = None if self._ledger.view(ticket.id) is not None else rebuild.certain(self._read(place), place)
         return sealed is not None and self._certain(sealed, place)
 
+    def accept(self, service: IntakeService, request: Request, issue: Issue) -> Accepted:
+        """As ``service`` does, but an issue that a lost ledger knew as an open ticket is that ticket still, with all
+        that it had used up (I2, I8), whether or not its repository was looked at yet.
+        """
+        accepted = service.accept(request, self.known(request.repo, issue))
+        if not accepted.new:
+            self.missed(accepted.ticket, issue)
+        return accepted
+
     def known(self, repo: str, issue: Issue) -> Callable[[str], TicketView | None]:
         """Looks tickets up for ``fleet.intake.decide``: in the ledger, and for an issue that it does not know, at the
         forge, so that a generation is not counted twice.
@@ -119,7 +130,7 @@ class Recovery:
             if view is not None:
                 return view
             if found is None:
-                found = rebuild.known_tickets(self._read(place), place)
+                found = rebuild.known_tickets(self._read(place), place, ledger_name(self._ledger))
             return found.get(ticket)
 
         return look_up

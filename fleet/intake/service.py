@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fleet.core.archive import Past
+from fleet.core.errors import TemporaryError
 from fleet.core.events import Envelope, Source, TicketAccepted
 from fleet.core.ports import Clock, Ledger
 from fleet.core.ticket import Ticket
@@ -23,16 +24,33 @@ class Accepted:
     comments: int
 
 
+def ledger_name(ledger: Ledger) -> str:
+    """The ledger's incarnation; empty while no supervisor has opened it: a command may be quicker."""
+    try:
+        return ledger.incarnation()
+    except TemporaryError:
+        return ""
+
+
 class IntakeService:
     """The only writer of the intake stream. ``accepted`` is told of each new ticket, after it is on disk.
 
     A command has no log, and the library for logs costs it a tenth of a second: so it comes as an argument.
+    ``promised`` leaves at the forge what a lost ledger is rebuilt from, before the ledger hears of the ticket. A
+    labelled issue needs none: its label stays until the status comment is there.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, accepted: Callable[[Ticket], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        accepted: Callable[[Ticket], None] = lambda _: None,
+        promised: Callable[[Ticket], None] = lambda _: None,
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._accepted = accepted
+        self._promised = promised
 
     def accept(self, request: Request, known: Callable[[str], TicketView | None] | None = None) -> Accepted:
         """Returns only when the ticket is on disk. Raises UsageError, or TemporaryError when nothing was promised.
@@ -45,6 +63,7 @@ class IntakeService:
         ticket = decision.ticket
         new = isinstance(decision, NewTicket)
         if new:
+            self._promised(ticket)
             event = Envelope(ticket.tenant, ticket.id, 0, 0, now, TicketAccepted(ticket), Source.INTAKE)
             self._ledger.send(Source.INTAKE, [event], durable=True)
             self._accepted(ticket)

@@ -8,7 +8,20 @@ import pytest
 
 from fleet.adapters.crash import POINTS
 from fleet.chaos import deck, verdict
-from fleet.chaos.deck import Break, Freeze, FreezeAt, Kill, KillAt, Link, Nothing, Round, name_of, schedule, whole_deck
+from fleet.chaos.deck import (
+    Break,
+    Empty,
+    Freeze,
+    FreezeAt,
+    Kill,
+    KillAt,
+    Link,
+    Nothing,
+    Round,
+    name_of,
+    schedule,
+    whole_deck,
+)
 from fleet.chaos.proxy import Fault
 from fleet.chaos.verdict import End, Played, Verdict
 from fleet.core.states import State
@@ -132,6 +145,7 @@ def test_the_deck_holds_every_point_process_and_line() -> None:
     for link in Link:
         assert {Fault.REFUSE, Fault.RESET, Fault.STALL, Fault.CUT} <= {fault for one, fault in broken if one is link}
     assert {one.status for one in cards if isinstance(one, Break)} == {0, 429, 502, 503}
+    assert Empty() in cards
     assert len({name_of(one) for one in cards}) == len(cards)
 
 

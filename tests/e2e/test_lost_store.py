@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fleet.adapters.acl import Role
+from fleet.local.client import Client
+from fleet.local.home import Home
 from tests.e2e.kit import Fleet, fleet_home, repository
 from tests.support.wait import eventually
 
@@ -63,3 +68,33 @@ def test_a_fleet_that_loses_its_store_recovers_by_itself(fleet: Fleet, tmp_path:
     assert len(fleet.pulls(name)) == 2
     status = fleet("status")
     assert "RECOVERED 2 tickets at" in status.out
+
+
+@pytest.mark.invariant("I1")
+def test_a_ticket_is_not_lost_that_nobody_had_looked_at(fleet: Fleet, tmp_path: Path) -> None:
+    """Said to be accepted, and the store is emptied before any process of the fleet heard of it."""
+    repo = repository(tmp_path / "early")
+    assert fleet("up").code == 0
+    asleep = [pid for name, pid in fleet.services().items() if name in ("supervisor", "publisher")]
+    assert len(asleep) == 2
+    for pid in asleep:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        accepted = fleet("run", "--detach", "--json", "--repo", str(repo), "--title", "Early", "--agent", SLOW)
+        assert accepted.code == 0, accepted.err
+        admin = Client(Home(fleet.env), lambda _: None).wiring.client(Role.ADMIN)
+        admin.execute_command("FLUSHALL")
+        admin.close()
+    finally:
+        for pid in asleep:
+            os.kill(pid, signal.SIGCONT)
+    ticket = accepted.rows[-1]["ticket"]
+    assert eventually(lambda: shown(fleet, ticket).get("state") == "in_review", 90.0, 0.5), shown(fleet, ticket)
+    name, number = _issue(accepted.rows[-1]["issue"])
+    assert len(fleet.pulls(name)) == 1
+    assert eventually(lambda: "fleet:review" in labels(fleet, name, number), 30.0, 0.2), labels(fleet, name, number)
+
+
+def _issue(name: str) -> tuple[str, int]:
+    repo, _, number = name.partition("#")
+    return repo, int(number)

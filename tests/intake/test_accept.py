@@ -172,3 +172,20 @@ def test_nothing_is_promised_when_the_disk_does_not_confirm(
     monkeypatch.setattr(adapter, "wait_aof", refuses)
     with pytest.raises(TemporaryError):
         IntakeService(ledger, SystemClock()).accept(request())
+
+
+@pytest.mark.invariant("I1")
+def test_the_forge_hears_of_it_before_the_ledger_does(ledger: RedisLedger, admin: FleetRedis) -> None:
+    """So nobody else works for the ticket while its first comment is written; and without one nothing is promised."""
+    heard: list[str] = []
+
+    def forge_is_away(ticket: Ticket) -> None:
+        heard.append(ticket.id)
+        raise TemporaryError("The forge does not answer.")
+
+    with pytest.raises(TemporaryError):
+        IntakeService(ledger, SystemClock(), promised=forge_is_away).accept(request())
+    assert len(heard) == 1
+    assert admin.xrange(keys.inbound(heard[0], Source.INTAKE)) == []
+    assert IntakeService(ledger, SystemClock(), promised=lambda ticket: heard.append(ticket.id)).accept(request()).new
+    assert heard[0] == heard[1] and len(admin.xrange(keys.inbound(heard[0], Source.INTAKE))) == 1  # type: ignore[arg-type]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from fleet.core.errors import FleetError
+from fleet.core.errors import FleetError, TemporaryError
 from fleet.core.labels import QUEUED
+from fleet.core.sealing import marker, seal, sealed
 from fleet.core.states import Reason, State
+from fleet.core.ticket import Ticket
+from fleet.core.view import TicketView
+from fleet.intake.decide import Request
+from fleet.intake.service import Accepted, IntakeService
+from fleet.intake.text import IssueText
 from supervisor.admission import Caps
 from tests.publisher.test_crash import run
-from tests.publisher.world import World
+from tests.publisher.world import KEY, World
 from tests.recovery.stage import MOMENTS, Stage
 from tests.support.mutants import Mutant
 
@@ -161,15 +169,62 @@ def test_a_ticket_without_a_label_of_its_own_is_found_too(world: World) -> None:
     """As `fleet run` accepts it: nobody put a label on, so the fleet does."""
     stage = Stage(world)
     number = world.bob.create_issue("ann/demo", "Mend it", "Please.").number
-    from fleet.intake.decide import Request
-    from fleet.intake.service import IntakeService
-    from fleet.intake.text import IssueText
-
-    request = Request("ann/demo", number, IssueText("Mend it", "Please."), "main", "command:true", "local")
-    IntakeService(world.ledger, stage.clock).accept(request)
+    IntakeService(world.ledger, stage.clock).accept(by_command(number))
     stage.until("running")
     assert stage.labels(number) == {"fleet:working"}
     assert QUEUED != "fleet:working"
     stage.lose()
     stage.until("")
     assert (stage.view(number).state, stage.view(number).attempt) == (State.IN_REVIEW, 2)
+
+
+def by_command(number: int) -> Request:
+    return Request("ann/demo", number, IssueText("Mend it", "Please."), "main", "command:true", "local")
+
+
+def commanded(stage: Stage, number: int, promised: Callable[[Ticket], None] = lambda _: None) -> Accepted:
+    """As `fleet run` does for an issue that is there."""
+    service = IntakeService(stage.world.ledger, stage.clock, promised=promised)
+    return stage.recovery.accept(service, by_command(number), stage.world.bob.issue("ann/demo", number))
+
+
+def a_command_before_the_look(world: World) -> None:
+    stage, number = lost_at(world, "running")
+    accepted = commanded(stage, number, promised=lambda ticket: pytest.fail(f"{ticket.id} is said to be new"))
+    assert (accepted.new, accepted.ticket.generation) == (False, 1)
+    stage.until("")
+    assert [view.id for view in world.ledger.views()] == [accepted.ticket.id]
+    view = stage.view(number)
+    assert (view.state, view.attempt) == (State.IN_REVIEW, 2), "its counters were not reset"
+
+
+@pytest.mark.invariant("I8")
+def test_a_command_between_the_loss_and_the_look_takes_the_same_ticket_up(world: World) -> None:
+    a_command_before_the_look(world)
+
+
+def test_a_command_that_asks_only_the_ledger_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = Mutant("fleet.intake.recovery:Recovery.accept", "(request, self.known(request.repo, issue))", "(request)")
+    blind.install(monkeypatch)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        a_command_before_the_look(world)
+
+
+def test_an_acceptance_that_was_cut_off_is_no_lost_ticket(world: World) -> None:
+    """The command died after it told the forge. The ledger never knew the ticket, so nothing was used up."""
+    stage = Stage(world)
+    number = world.bob.create_issue("ann/demo", "Mend it", "Please.").number
+
+    def died(ticket: Ticket) -> None:
+        view = TicketView(ticket, State.QUEUED, Reason.ACCEPTED, 0.0)
+        line = sealed(view, incarnation=world.ledger.incarnation(), author="fleet-bot", at=world.clock.now())
+        world.hub(world.token).put_comment("ann/demo", number, marker(ticket.id), seal(line, KEY))
+        raise TemporaryError("The command was killed.")
+
+    stage.turns()
+    with pytest.raises(TemporaryError):
+        commanded(stage, number, promised=died)
+    again = commanded(stage, number)
+    assert (again.new, again.ticket.generation) == (True, 1)
+    stage.until("")
+    assert (stage.view(number).attempt, stage.view(number).recovered) == (1, None)
