@@ -141,10 +141,9 @@ def recovered(sealed: SealedState, ticket: Ticket, pull: ForgePull | None, at: f
     reason = Reason(sealed.reason)
     if state is State.PARKED and reason in PARK_REASONS and reason is not Reason.APPROVAL:
         return _counted(sealed, State.PARKED, reason, sealed.detail, at)
-    # One that only waited for its next attempt still gets it.
-    waited = state in (State.QUEUED, State.BACKING_OFF)
-    if not waited and sealed.attempts - sealed.hand_backs >= sealed.limits.attempts:
-        used = f"{_SINCE} the ticket had begun the last of its {sealed.limits.attempts} attempts."
+    # Also when it only waited: its last attempt may have begun before that could be said.
+    if sealed.attempts - sealed.hand_backs >= sealed.limits.attempts:
+        used = f"{_SINCE} the last of the ticket's {sealed.limits.attempts} attempts may have begun."
         return _counted(sealed, State.PARKED, Reason.NEEDS_INPUT, f"{used} {_CHOICE.format(ticket.id)}", at)
     return _counted(sealed, State.QUEUED, Reason.RECOVERED, f"{_SINCE} the ticket was taken up again.", at)
 

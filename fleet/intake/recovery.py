@@ -1,13 +1,14 @@
 """After a lost ledger: every open ticket is found again by its state label, and told to the new ledger.
 
-Level-triggered: each repository is looked at once per incarnation of the ledger and per life of this process. A ticket
-that the ledger knows is left alone, so looking twice changes nothing (I2).
+Level-triggered: each repository is looked at when the ledger has another incarnation or this process begins, and some
+times more in the twenty minutes after: what was under way at the loss may reach the forge later. A ticket that the
+ledger knows is left alone, so looking twice changes nothing (I2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet.adapters.telemetry import about_ticket, log
 from fleet.core import labels
@@ -28,21 +29,32 @@ from fleet.intake.text import IssueText, clean
 
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 900.0
+# Once more after so many seconds each: a publisher of the lost ledger gives up its last comment after seven minutes.
+_AGAIN = (15.0, 60.0, 300.0, 900.0)
 _TITLE = "(an issue without readable text)"
 
 
 @dataclass
 class _Look:
-    """``done``: the incarnation in which the repository was looked at. ``failures`` in a row stretch the pause."""
+    """Of one repository in one incarnation. ``pauses``: before each look that is left after the next one, in seconds.
+    ``failures`` in a row stretch the pause.
+    """
 
-    done: str = ""
+    incarnation: str
+    pauses: tuple[float, ...] = _AGAIN
+    again: bool = False
     failures: int = 0
     due: float = 0.0
+
+    def done(self, now: float) -> None:
+        self.due = now + self.pauses[0] if self.pauses else float("inf")
+        self.again, self.failures, self.pauses = True, 0, self.pauses[1:]
 
 
 class Recovery:
     """``key`` unseals status comments. ``repos``: where tickets may have been; ``agent``: who works on owner/name
-    today, empty when nobody is named. ``limits``: those of (owner/name, branch). Used by one thread at a time.
+    today, empty when nobody is named. ``limits``: those of (owner/name, branch). ``begun``: the
+    highest attempt of a ticket of which this machine has a trace. Used by one thread at a time.
     """
 
     def __init__(
@@ -54,6 +66,7 @@ class Recovery:
         repos: Callable[[], Iterable[str]],
         agent: Callable[[str], str],
         limits: Callable[[str, str], TicketLimits],
+        begun: Callable[[str], int] = lambda ticket: 0,
     ) -> None:
         self._ledger = ledger
         self._forge = forge
@@ -62,6 +75,7 @@ class Recovery:
         self._repos = repos
         self._agent = agent
         self._limits = limits
+        self._begun = begun
         self._looks: dict[str, _Look] = {}
         self._log = log("intake")
 
@@ -72,14 +86,16 @@ class Recovery:
         """
         incarnation, taken = self._ledger.incarnation(), 0
         for repo in sorted(set(self._repos())):
-            look = self._looks.setdefault(repo, _Look())
-            if look.done == incarnation or look.due > self._clock.monotonic():
+            look = self._looks.get(repo)
+            if look is None or look.incarnation != incarnation:
+                look = self._looks[repo] = _Look(incarnation)
+            if look.due > self._clock.monotonic():
                 continue
             try:
-                taken += self.look(repo)
-                look.done, look.failures = incarnation, 0
+                taken += self.look(repo, look.again)
+                look.done(self._clock.monotonic())
             except UsageError as error:  # not there, or not for this token: nothing can be found there
-                look.done = incarnation
+                look.due = float("inf")
                 self._log.warning("a repository cannot be searched for lost tickets", repo=repo, why=str(error))
             except FleetError as error:
                 asked = getattr(error, "retry_after", None) or 0.0
@@ -89,14 +105,16 @@ class Recovery:
                 self._log.warning("lost tickets cannot be looked for", repo=repo, why=str(error), again_in=round(pause))
         return taken
 
-    def look(self, repo: str) -> int:
-        """Takes up every ticket of ``repo`` that the ledger does not know; answers how many."""
+    def look(self, repo: str, again: bool = False) -> int:
+        """Takes up every ticket of ``repo`` that the ledger does not know; answers how many. ``again``: only those
+        whose comment is believed; a label without one was judged by the first look.
+        """
         views = (view for view in self._ledger.views() if view.ticket.repo == repo)
         known = {view.ticket.number for view in views if not view.state.terminal}
         seen: set[int] = set()
         for label in labels.OPEN:
             for issue in self._forge.issues_with_label(repo, label):
-                if issue.number not in known and issue.number not in seen and self._issue(repo, issue, label):
+                if issue.number not in known and issue.number not in seen and self._issue(repo, issue, label, again):
                     seen.add(issue.number)
         return len(seen)
 
@@ -136,12 +154,14 @@ class Recovery:
         return look_up
 
     # --- one issue -------------------------------------------------------------------------------------------------
-    def _issue(self, repo: str, issue: Issue, label: str) -> bool:
+    def _issue(self, repo: str, issue: Issue, label: str, again: bool) -> bool:
         place = self._place(repo, issue)
         found = self._read(place)
         sealed = rebuild.certain(found, place)
         if sealed is not None:
             return self._certain(sealed, place)
+        if again:
+            return False
         if not found.doubts and not self._ours(repo, issue, label):
             self._log.warning("state label ignored", issue=f"{repo}#{issue.number}", why="a stranger put it on")
             return False
@@ -151,6 +171,8 @@ class Recovery:
     def _certain(self, sealed: SealedState, place: Place) -> bool:
         if State(sealed.state).terminal or self._ledger.view(sealed.ticket) is not None:
             return False
+        # The newest attempt may have begun before a comment counted it.
+        sealed = replace(sealed, attempts=max(sealed.attempts, self._begun(sealed.ticket)))
         ticket = rebuild.ticket_of(sealed, place.issue, place.text)
         recovered = rebuild.recovered(sealed, ticket, self._pull(sealed, ticket), place.at)
         return recovered is not None and self._take(ticket, recovered)

@@ -7,12 +7,15 @@ goes on with the next attempt, and nothing is counted.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from contextlib import suppress
 
 from fleet.adapters.launcher import LocalLauncher
 from fleet.adapters.layout import Layout
 from fleet.core.ports import Clock, LiveAttempt
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class LiveAttempts:
@@ -38,6 +41,15 @@ class LiveAttempts:
         """What the kernel ends leaves nothing behind but a lost attempt."""
         for one in self._launcher.live():
             _signal(one, signal.SIGKILL)
+
+
+def highest_begun(layout: Layout, ticket: str) -> int:
+    """The highest attempt of a ticket that left anything in this home, 0 when none did: a folder while it lived, an
+    artifact when it ended. A ledger that was lost may have begun one that no comment counted yet.
+    """
+    lived = [path.name.removeprefix(f"{ticket}.") for path in layout.attempts.glob(f"{ticket}.*")]
+    left = [path.name for path in (layout.artifacts / "tickets" / ticket).glob("*")]
+    return max((int(name) for name in (*lived, *left) if _NUMBER.fullmatch(name)), default=0)
 
 
 def _signal(attempt: LiveAttempt, number: signal.Signals) -> None:

@@ -16,6 +16,7 @@ from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView
 from fleet.intake.decide import Request
 from fleet.intake.service import Accepted, IntakeService, ledger_name
+from fleet.local.attempts import highest_begun
 from fleet.local.client import Client
 from fleet.local.wiring import BOT
 from fleet.publisher import texts
@@ -57,6 +58,7 @@ def accept_found(client: Client, forge: ForgeClient, issue: Issue, request: Requ
         lambda: (),
         lambda repo: request.agent,
         lambda repo, branch: request.limits,
+        lambda ticket: highest_begun(wiring.layout, ticket),
     )
     return recovery.accept(IntakeService(ledger, wiring.clock, promised=answer), request, issue)
 

@@ -47,6 +47,7 @@ from fleet.intake.recovery import Recovery
 from fleet.intake.sweep import EVERY, Sweep
 from fleet.intake.watched import Watched
 from fleet.local import keys, telemetry, watches
+from fleet.local.attempts import highest_begun
 from fleet.local.forges import LOCAL, is_local
 from fleet.local.gating import gate_runner
 from fleet.local.places import HomePlaces
@@ -165,6 +166,7 @@ def intake(wiring: Wiring) -> None:
         lambda: watches.places(wiring.home, wiring.settings),
         lambda repo: watches.agent(wiring.home, wiring.settings, repo),
         limits,
+        lambda ticket: highest_begun(wiring.layout, ticket),
     )
     labels = LabelIntake(ledger, forge, wiring.clock, limits, agents, recovery, wiring.settings.tenants)
     comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))

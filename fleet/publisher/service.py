@@ -354,7 +354,7 @@ class Publisher:
         steps: tuple[Callable[[], object], ...] = (
             lambda: self._forge.add_labels(ticket.repo, pull.number, decide.LABELS),
             lambda: self._forge.set_statuses(ticket.repo, work.proof.head, decide.statuses(evidence)),
-            lambda: self.status(view, (*notes, *missed)),
+            lambda: self._answer(work.view, view, (*notes, *missed)),
         )
         for step in steps:
             try:
@@ -362,6 +362,13 @@ class Publisher:
             except (ParkError, UsageError) as error:
                 missed.append(str(error)[:300])
         return tuple(missed)
+
+    def _answer(self, began: TicketView, view: TicketView, notes: Sequence[str]) -> None:
+        """The status comment; the ticket's own state again, should it have gone on without this publisher."""
+        self.status(view, notes)
+        now = self._ledger.view(view.id)
+        if now is not None and (now.state, now.attempt, now.round) != (began.state, began.attempt, began.round):
+            self.status(now)
 
     def _local(self, work: Work) -> tuple[tuple[str, ...], str]:
         """(notes, ref) in the person's own repository; a failure there is a note."""

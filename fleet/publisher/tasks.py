@@ -22,12 +22,15 @@ from fleet.core.events import (
     Withdrawn,
 )
 from fleet.core.ports import Clock, Ledger
+from fleet.core.sealing import sealed
 from fleet.core.states import State
 from fleet.core.view import TicketView
 from fleet.publisher.markdown import visible
 from fleet.publisher.service import Publisher
 
 ROLE = "publisher"
+# A ticket that changes faster than it can be shown has another order waiting.
+_LOOKS = 5
 _AT_REST = frozenset({State.PARKED, State.REJECTED, State.ESCALATED, State.CANCELLED})
 
 
@@ -119,11 +122,19 @@ class PublisherTasks:
         self._teller.tell(view, attempt, Withdrawn(view.withdraw))
 
     def _show(self, view: TicketView) -> TicketView:
-        """The ticket as it is now: between two tries the ledger may have been lost, and an old state must not be sealed
-        over that of a new incarnation.
+        """Shows the ticket as it is now, and answers what was shown last: between two tries the ledger may have been
+        lost, and an old state must not be sealed over that of a new incarnation.
+
+        Who stands still between looking and writing puts an old state over a newer one. So everybody looks again after
+        writing, and the newest is written last.
         """
         now = self._ledger.view(view.id) or view
-        self._publisher.status(now)
+        for _ in range(_LOOKS):
+            self._publisher.status(now)
+            after = self._ledger.view(view.id)
+            if after is None or sealed(after) == sealed(now):
+                break
+            now = after
         return now
 
     def _tell_unknown(self, view: TicketView) -> None:
