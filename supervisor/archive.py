@@ -14,7 +14,8 @@ from enum import Enum
 
 from fleet.adapters import keys
 from fleet.adapters.telemetry import log
-from fleet.core.archive import Archive, Past, Segment, pack, sealed_upto, segment_name
+from fleet.core.archive import Archive, Segment, pack, sealed_upto, segment_name
+from fleet.core.past import Past
 from fleet.core.ports import Artifacts, Clock
 from fleet.core.states import TRANSITIONS
 from fleet.core.view import TicketView

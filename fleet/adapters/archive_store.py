@@ -7,10 +7,11 @@ from typing import Any
 
 from fleet.adapters import keys
 from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua
-from fleet.core.archive import Past, Row, Segment, following, sealed_upto
+from fleet.core.archive import Row, Segment, following, sealed_upto
 from fleet.core.codec import decode, encode
 from fleet.core.effects import BEGUN_BY
 from fleet.core.errors import TemporaryError
+from fleet.core.past import Past
 from fleet.core.step import Refused
 
 _SCAN = 1000

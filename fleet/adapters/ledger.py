@@ -11,13 +11,14 @@ from typing import Any
 from fleet.adapters import keys
 from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
 from fleet.adapters.segments import Segments
-from fleet.core.archive import Past, Segment
+from fleet.core.archive import Segment
 from fleet.core.codec import decode, decode_event, encode, encode_event
 from fleet.core.effects import BEGUN_BY, Effect, EffectKind
 from fleet.core.errors import InternalError, TemporaryError
 from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
 from fleet.core.outbox import Outstanding
+from fleet.core.past import Past
 from fleet.core.ports import Artifacts
 from fleet.core.recovery import Taken
 from fleet.core.ticket import all_shards, shard_of

@@ -1,4 +1,4 @@
-"""What leaves the ledger: sealed segments of a log, and what is remembered of a forgotten ticket. Pure.
+"""What leaves the ledger: sealed segments of a log. Pure.
 
 A log is numbered from 1, and its view's version is the number of its last event. A segment holds a range of them under
 a name that follows from its content, so that storing it twice is storing it once, and whoever stores an outdated one
@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 
 from fleet.core.codec import CodecError
+from fleet.core.past import Past
 
 FOLDER = "logs"
 # (cursor, event): a position in the ledger's stream and the event's bytes as they were written.
@@ -35,18 +36,6 @@ class Segment:
     last: int
     cursor: str
     digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """A ticket that ended long ago: enough to count generations, and to know which label it answered.
-
-    ``at``: when it was accepted, Unix time.
-    """
-
-    state: str
-    at: float
-    trigger: str = ""
 
 
 class _Line(msgspec.Struct):

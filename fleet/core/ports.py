@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fleet.core.archive import Past
 from fleet.core.effects import Effect
 from fleet.core.events import Envelope, Source
 from fleet.core.gates import Approval, GatePlanRecord, GateRecord, VerdictRecord
+from fleet.core.past import Past
 from fleet.core.recovery import Taken
 from fleet.core.view import TicketView
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fleet.core import criteria
-from fleet.core.archive import Past
 from fleet.core.errors import UsageError
+from fleet.core.past import Past
 from fleet.core.ticket import DEFAULT_TENANT, Ticket, TicketLimits, branch_name, text_hash, ticket_id
 from fleet.core.view import TicketView
 from fleet.intake.text import IssueText

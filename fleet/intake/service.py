@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fleet.core.archive import Past
 from fleet.core.errors import TemporaryError
 from fleet.core.events import Envelope, Source, TicketAccepted
+from fleet.core.past import Past
 from fleet.core.ports import Clock, Ledger
 from fleet.core.ticket import Ticket
 from fleet.core.view import TicketView

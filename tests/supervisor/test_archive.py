@@ -12,13 +12,14 @@ from fleet.adapters.artifacts import FolderArtifacts
 from fleet.adapters.follow import Follower
 from fleet.adapters.segments import Segments
 from fleet.cli.tickets import readable_log
-from fleet.core.archive import DamagedSegment, Past, Segment, pack
+from fleet.core.archive import DamagedSegment, Segment, pack
 from fleet.core.codec import encode
 from fleet.core.events import (
     AttemptFailed,
     Note,
     RetryRequested,
 )
+from fleet.core.past import Past
 from fleet.core.retry import FailureClass
 from fleet.core.states import State
 from fleet.core.step import Refused

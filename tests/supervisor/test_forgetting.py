@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleet.adapters import keys
-from fleet.core.archive import FOLDER, Past
+from fleet.core.archive import FOLDER
 from fleet.core.effects import EffectKind
 from fleet.core.events import (
     CancelRequested,
@@ -20,6 +20,7 @@ from fleet.core.events import (
     StatusPosted,
 )
 from fleet.core.gates import Approval
+from fleet.core.past import Past
 from fleet.core.states import TERMINAL, TRANSITIONS, Reason, State
 from fleet.core.ticket import shard_of
 from fleet.core.view import TicketView

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from fleet.adapters.segments import Segments
-from fleet.core.archive import Past, Row, Segment, sealed_upto
+from fleet.core.archive import Row, Segment, sealed_upto
 from fleet.core.codec import decode_event, encode, encode_event
 from fleet.core.effects import EffectKind
 from fleet.core.errors import FleetError
 from fleet.core.events import CancelRequested, Source, StatusPosted, Withdrawn
+from fleet.core.past import Past
 from fleet.core.step import Batch, Refused
 from supervisor.archive import Archivist, Keeping
 from supervisor.fold import fold_all
