@@ -30,7 +30,7 @@ def environs(mark: str) -> dict[int, dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 def test_a_stop_signal_leaves_no_home_no_process_and_no_folder() -> None:
     with tempfile.TemporaryDirectory(prefix="fe", dir="/var/tmp") as home:
         env = environment(Path(home))
@@ -46,7 +46,7 @@ def test_a_stop_signal_leaves_no_home_no_process_and_no_folder() -> None:
                 assert len(folders) == 2 and all(folder.is_dir() for folder in folders), "two lanes are at work"
             finally:
                 playing.terminate()
-                out, errors = playing.communicate(timeout=150)
+                out, errors = playing.communicate(timeout=270)
         assert playing.returncode == INTERRUPTED, errors[-2000:]
         assert eventually(lambda: environs(f":{home}") == {}, timeout=30), "a process is left"
         assert [folder for folder in folders if folder.exists()] == []
