@@ -37,7 +37,22 @@ def post_comment(base_url: str, token: str, clock: Clock, repo: str, number: int
     _post(base_url, token, clock, where, {"body": body}, f"commenting on {repo}#{number}")
 
 
-def _post(base_url: str, token: str, clock: Clock, where: str, wanted: Mapping[str, Any], what: str) -> dict[str, Any]:
+def add_label(base_url: str, token: str, clock: Clock, repo: str, number: int, label: str) -> None:
+    """One more label on an issue; twice is once. Raises as ``open_issue`` does."""
+    where, what = f"repos/{repo}/issues/{number}/labels", f"labelling {repo}#{number}"
+    _post(base_url, token, clock, where, {"labels": [label]}, what, http.client.OK)
+
+
+def _post(
+    base_url: str,
+    token: str,
+    clock: Clock,
+    where: str,
+    wanted: Mapping[str, Any],
+    what: str,
+    good: int = http.client.CREATED,
+) -> Any:
+    """The answer, an object when something was created."""
     parts = urlsplit(base_url.rstrip("/"))
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=_TIMEOUT_S)
@@ -56,7 +71,7 @@ def _post(base_url: str, token: str, clock: Clock, where: str, wanted: Mapping[s
     finally:
         connection.close()
     data = _json(raw)
-    if answer.status != http.client.CREATED or not isinstance(data, dict):
+    if answer.status != good or (good == http.client.CREATED and not isinstance(data, dict)):
         raise error_for(answer.status, data, dict(answer.getheaders()), what, clock.now())
     return data
 

@@ -50,7 +50,7 @@ def known_tickets(found: Found, place: Place, incarnation: str = "") -> dict[str
     One whose comment is in doubt counts as over: its number is used up, and only a new act starts the next.
     ``incarnation``: of the ledger that does not know them. It never lost what it was just about to be told.
     """
-    sealed = [one for one in found.sealed if not _about_to_be_told(one, incarnation)]
+    sealed = [one for one in found.sealed if not about_to_be_told(one, incarnation)]
     views = {one.ticket: _seen(ticket_of(one, place.issue, place.text), State(one.state)) for one in sealed}
     for generation in range(1, _newest_doubt(found, place) + 1):
         unknown = _unknown(place, generation)
@@ -58,7 +58,7 @@ def known_tickets(found: Found, place: Place, incarnation: str = "") -> dict[str
     return views
 
 
-def _about_to_be_told(one: SealedState, incarnation: str) -> bool:
+def about_to_be_told(one: SealedState, incarnation: str) -> bool:
     """A command says so at the forge first, and then to the ledger: it died in between, or is there now."""
     first = one.state == State.QUEUED.value and one.reason == Reason.ACCEPTED.value
     return first and bool(incarnation) and one.incarnation == incarnation

@@ -159,6 +159,8 @@ class Recovery:
         found = self._read(place)
         sealed = rebuild.certain(found, place)
         if sealed is not None:
+            if rebuild.about_to_be_told(sealed, ledger_name(self._ledger)):
+                return False  # a command is just telling this ledger of it
             return self._certain(sealed, place)
         if again:
             return False

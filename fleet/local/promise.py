@@ -7,7 +7,7 @@ order there is one writer of the comment: before the ledger knows the ticket, no
 from __future__ import annotations
 
 from fleet.adapters.acl import Role
-from fleet.adapters.forge_issue import post_comment
+from fleet.adapters.forge_issue import add_label, post_comment
 from fleet.core import labels
 from fleet.core.forge import ForgeClient, Issue
 from fleet.core.sealing import marker, seal, sealed
@@ -21,8 +21,9 @@ from fleet.local.client import Client
 from fleet.local.wiring import BOT
 from fleet.publisher import texts
 
-# The labels of an issue that a command opens: with the second it is found when the ledger is lost.
-OPENED = ("fleet", labels.QUEUED)
+# The labels of an issue that a command opens. The state label, by which it is found when the ledger is lost, follows
+# its comment: whoever looks for lost tickets at that moment would take a state without one for tampered.
+OPENED = ("fleet",)
 
 
 def accept_opened(client: Client, request: Request) -> Accepted:
@@ -32,7 +33,9 @@ def accept_opened(client: Client, request: Request) -> Accepted:
     def answer(ticket: Ticket) -> None:
         base = f"{wiring.forge_url}/api/v3"
         text = _comment(client, ticket, BOT)
-        post_comment(base, wiring.tokens()["write"], wiring.clock, ticket.repo, ticket.number, text)
+        where = (base, wiring.tokens()["write"], wiring.clock, ticket.repo, ticket.number)
+        post_comment(*where, text)
+        add_label(*where, labels.QUEUED)
 
     return IntakeService(wiring.ledger(Role.INTAKE), wiring.clock, promised=answer).accept(request)
 

@@ -224,6 +224,8 @@ def test_an_acceptance_that_was_cut_off_is_no_lost_ticket(world: World) -> None:
     stage.turns()
     with pytest.raises(TemporaryError):
         commanded(stage, number, promised=died)
+    world.hub(world.token).swap_labels("ann/demo", number, QUEUED, ())
+    assert stage.recovery.look("ann/demo") == 0, "who looks at that moment finds nothing lost"
     again = commanded(stage, number)
     assert (again.new, again.ticket.generation) == (True, 1)
     stage.until("")
