@@ -14,7 +14,7 @@ import pytest
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.forge_client import HubClient
 from fleet.adapters.forge_errors import error_for
-from fleet.adapters.forge_issue import open_issue
+from fleet.adapters.forge_issue import add_label, open_issue
 from fleet.adapters.forge_throttle import Throttle
 from fleet.core.errors import ConflictError, FleetError, InternalError, ParkError, TemporaryError, UsageError
 from fleet.core.forge import CommitStatus, Permission, StatusState
@@ -128,6 +128,9 @@ def test_an_issue_opened_without_the_library_is_the_same_issue(world: World) -> 
     one = open_issue(api, world.person, world.clock, REPO, "Ünused", "b\n", ["fleet"])
     two = world.bob.create_issue(REPO, "Ünused", "b\n", ["fleet"])
     assert replace(one, number=0, url="") == replace(two, number=0, url="") and two.number == one.number + 1
+    for _ in range(2):
+        add_label(api, world.person, world.clock, REPO, one.number, "later")
+    assert world.bob.issue(REPO, one.number).labels == ("fleet", "later")
     with pytest.raises(ParkError):
         open_issue(api, "nonsense", world.clock, REPO, "t", "b")
     with pytest.raises(UsageError, match="refused the request while creating an issue"):
