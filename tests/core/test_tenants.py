@@ -135,10 +135,13 @@ def test_no_tenants_is_the_fleet_as_it_was() -> None:
     ids=["a share", "a limit"],
 )
 def test_a_loosening_that_is_let_through_is_noticed(mutant: Mutant, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    mutant.install(monkeypatch)
     from fleet.core import settings
 
-    settings.resolve(Layer("fleet.toml", text))  # which is refused without the mutant, as above
+    layer = Layer("fleet.toml", text)
+    with pytest.raises(settings.SettingsError, match="looser than the operator's"):
+        settings.resolve(layer)
+    mutant.install(monkeypatch)
+    assert settings.resolve(layer).tenants, "the protection is off, and the looser value goes through"
 
 
 def test_a_floor_that_does_not_count_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
