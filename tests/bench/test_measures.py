@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fleet.bench import noop, procs, rooms, run, supervisor
-from fleet.bench.figures import Report
+from fleet.bench.figures import Report, Unit
 from fleet.bench.rooms import Bench
 from fleet.cli.bench import Measure
 from fleet.cli.commands import app
@@ -42,7 +42,14 @@ def test_a_supervisor_takes_in_all_that_is_said() -> None:
     """The measure itself looks whether every event is in the log and in the view, and whether every stall was seen."""
     report = supervisor.measure(bench())
     assert len(report.figures) == 15
-    assert all(figure.median > 0 for figure in report.figures if "CPU" not in figure.name)
+    # The CPU time of so few events and the memory of so few tickets are below what the kernel tells apart.
+    sure = [
+        figure
+        for figure in report.figures
+        if figure.unit is Unit.RATE or "ratio" in figure.name or "killed" in figure.name
+    ]
+    assert len(sure) == 6
+    assert all(figure.median > 0 for figure in sure)
 
 
 @pytest.mark.slow
