@@ -9,10 +9,12 @@ from typing import Any
 
 from fleet.adapters import keys
 from fleet.adapters.acl import Role
+from fleet.adapters.archive_store import ArchiveStore
 from fleet.adapters.redis_client import FleetRedis
 from fleet.adapters.shard_store import ShardStore
 from fleet.bench.noop import processes
 from fleet.bench.rooms import Bench, home
+from fleet.core.archive import sealed_upto
 from fleet.core.budget import Cost
 from fleet.core.codec import encode_event
 from fleet.core.effects import Effect, EffectKind
@@ -206,3 +208,20 @@ def owners(redis: FleetRedis) -> dict[str, str]:
     names = (*all_shards(), keys.ADMISSION)
     found: Any = redis.mget([keys.of(name, "owner") for name in names])
     return {name: raw.decode() for name, raw in zip(names, found, strict=True) if raw}
+
+
+def logged(place: Room) -> int:
+    """Events in the logs of its tickets: in the ledger, and in segments that it let go of meanwhile."""
+    archive = ArchiveStore(place.redis)
+    while True:
+        before, pipe = _sealed(archive), place.redis.pipeline(transaction=False)
+        for one in place.tickets:
+            pipe.xlen(keys.log(one.id))
+        there: int = sum(pipe.execute())
+        # What is sealed between the two looks would count in both of them, or in neither.
+        if before == _sealed(archive):
+            return there + before
+
+
+def _sealed(archive: ArchiveStore) -> int:
+    return sum(sealed_upto(segments)[0] for shard in all_shards() for segments in archive.sealed(shard).values())

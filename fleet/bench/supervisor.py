@@ -103,10 +103,7 @@ def _nothing_is_missing(place: standing.Room, seqs: Mapping[str, int]) -> None:
     """Raises InternalError unless every event is in the log of its ticket and in its view."""
     ledger = place.wiring.ledger(Role.PEOPLE)
     wrong = [view.id for view in ledger.views() if view.seq != seqs[view.id] - 1]
-    pipe = place.redis.pipeline(transaction=False)
-    for one in place.tickets:
-        pipe.xlen(keys.log(one.id))
-    logged = sum(pipe.execute()) - len(standing.history(place.tickets[0])) * len(place.tickets)
+    logged = standing.logged(place) - len(standing.history(place.tickets[0])) * len(place.tickets)
     said = sum(seqs.values()) - standing.FIRST * len(seqs)
     if wrong or logged < said:
         raise InternalError(f"Of {said} events {logged} were logged; {len(wrong)} views are wrong.")
