@@ -32,6 +32,11 @@ _AT_ONCE = frozenset({Reason.LOST, Reason.HANDED_BACK})
 _CAN_PAUSE = frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.GATING, State.BACKING_OFF})
 
 
+# Seconds after a cancel at which a pull request is looked for that nobody told of. A publisher may stand still between
+# its last look at the order and the opening, and die before it tells: whoever looks only once finds it too early.
+LOOKS = (5.0, 60.0, 600.0, 3600.0)
+
+
 def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     """The next decision, or None when the ticket waits for something outside."""
     if view.cancel and not view.state.terminal:
@@ -274,7 +279,9 @@ def _cancel(view: TicketView) -> Decision:
     if view.pull_request is not None:
         orders.append(Order(order(view, EffectKind.NOTE_PR, turn=1, data="closed")))
     if view.state is State.PUBLISHING:
-        orders.append(Order(Effect(EffectKind.WITHDRAW, view.id, view.attempt, 0, 0, view.cancel), delay=5.0))
+        for number, seconds in enumerate(LOOKS):
+            look = Effect(EffectKind.WITHDRAW, view.id, view.attempt, number, 0, view.cancel)
+            orders.append(Order(look, delay=seconds))
     event = StateChanged(State.CANCELLED, Reason.CANCELLED_BY_PERSON, view.cancel)
     return Decision(event, tuple(orders))
 

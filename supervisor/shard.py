@@ -241,7 +241,7 @@ class ShardKeeper:
         turn.batch.views[event.ticket] = (stored.version if stored else 0, after)
         turn.batch.log.append(event)
         if isinstance(event.data, Withdrawn):
-            self._closed(turn, after, event.data.number)
+            self._closed(turn, after, event.data)
         if isinstance(event.data, StatusPosted):
             self._withdraw(turn, after, only=EffectKind.STATUS, upto=event.data.version)
         if isinstance(event.data, CommentHeard) and view is not None and after.heard > view.heard:
@@ -311,12 +311,12 @@ class ShardKeeper:
         gone = set(turn.batch.withdrawn)
         turn.batch.orders = [order for order in turn.batch.orders if order.effect.id not in gone]
 
-    def _closed(self, turn: Turn, view: TicketView, number: int) -> None:
-        """Pull request ``number`` is closed (0: none was found). An order for one found later still stands."""
+    def _closed(self, turn: Turn, view: TicketView, told: Withdrawn) -> None:
+        """What was to be closed is closed. A look that found none ends only itself: a later one may find it."""
         known = [*self.shard.outbox.get(view.id, {}).values(), *turn.batch.orders]
         mine = (order.effect for order in known if order.effect.ticket == view.id)
-        closing = (effect for effect in mine if effect.kind is EffectKind.WITHDRAW)
-        turn.batch.withdrawn += [effect.id for effect in closing if effect.turn in (0, number)]
+        closing = (effect for effect in mine if effect.kind is EffectKind.WITHDRAW and effect.turn in (0, told.number))
+        turn.batch.withdrawn += [effect.id for effect in closing if told.number or effect.round == told.round]
         turn.batch.orders = [order for order in turn.batch.orders if order.effect.id not in turn.batch.withdrawn]
 
     def _order(self, effect: Effect, due: float) -> Outstanding:

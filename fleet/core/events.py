@@ -234,9 +234,10 @@ class PublishFailed:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """The fleet's own pull request of a cancelled ticket was closed with the reason."""
+    """The fleet's own pull request of a cancelled ticket was closed with the reason; 0: look ``round`` found none."""
 
     number: int
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

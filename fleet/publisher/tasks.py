@@ -119,7 +119,7 @@ class PublisherTasks:
         if effect is None:
             return
         self._teller.insist(lambda: self._publisher.withdraw(view, view.withdraw, effect.data or view.cancel))
-        self._teller.tell(view, attempt, Withdrawn(view.withdraw))
+        self._teller.tell(view, attempt, Withdrawn(view.withdraw, round))
 
     def _show(self, view: TicketView) -> TicketView:
         """Shows the ticket as it is now, and answers what was shown last: between two tries the ledger may have been

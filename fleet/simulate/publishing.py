@@ -70,7 +70,7 @@ class Publishing:
         if found is not None and found.open and view.withdraw in (0, found.number):
             yield from self._work.insist(lambda: self._forge.close(self._name, found))
             yield 0.1
-        yield from self._work.tell(view, Withdrawn(view.withdraw))
+        yield from self._work.tell(view, Withdrawn(view.withdraw, round_))
 
     def pull_request(self, ticket: str, attempt: int, round_: int) -> Steps[None]:
         view = self._ledger.view(ticket)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from fleet.core.effects import EffectKind
-from fleet.core.events import GatesFinished, PauseRequested, Published, PullRequestClosed, ResumeRequested, Source
+from fleet.core.events import (
+    CancelRequested,
+    GatesFinished,
+    PauseRequested,
+    Published,
+    PullRequestClosed,
+    ResumeRequested,
+    Source,
+    Withdrawn,
+)
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket, shard_of
 from supervisor.admission import Caps
@@ -77,6 +86,28 @@ def its_publisher_died_before_it_could_tell(world: World) -> None:
     assert view.state is State.REJECTED and view.pull_request is not None
 
 
+def its_publisher_slept_through_the_cancel(world: World) -> None:
+    """It goes on after the look that found nothing, opens the pull request and dies: so there are later looks."""
+    supervisor, wanted = world.make(), ticket()
+    publishing(world, supervisor, wanted)
+    world.players.person(wanted.id, CancelRequested("ada"))
+    world.turns(supervisor, 12)
+    (first,) = world.ordered(wanted, EffectKind.WITHDRAW)
+    world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, Withdrawn(0, first.round))
+    for seconds in (60.0, 600.0, 3600.0):
+        world.clock.advance(seconds)
+        world.turns(supervisor, 6)
+        looks = {effect.id: effect for effect in world.ordered(wanted, EffectKind.WITHDRAW)}
+        last = list(looks.values())[-1]
+        assert last.round > first.round
+        first = last
+        world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, Withdrawn(0, last.round))
+    world.turns(supervisor, 6)
+    assert len(looks) == 4
+    people = world.ledgers["people"]
+    assert all(people.outbox(one, wanted.id) is None for one in looks)
+
+
 FOUND = {
     "I1, paused": (
         paused_while_it_waits,
@@ -89,6 +120,10 @@ FOUND = {
     "I4": (
         a_publisher_wakes_up_too_late,
         Mutant("supervisor.hearing:stale", "if view.state in HAS_PULL and", "if False and"),
+    ),
+    "I20": (
+        its_publisher_slept_through_the_cancel,
+        Mutant("supervisor.shard:ShardKeeper._closed", "effect.round == told.round", "True"),
     ),
     "I6": (
         its_publisher_died_before_it_could_tell,
