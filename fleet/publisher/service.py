@@ -131,7 +131,10 @@ class Publisher:
     def _sealed(self, view: TicketView) -> str:
         spent = self._spent(view.id) if self._spent is not None else None
         author = self._forge.login(view.ticket.repo)
-        known, now = self._ledger.incarnation(), self._clock.now()
+        ledger, now = self._ledger.incarnation(), self._clock.now()
+        # Looked at after its name was read: with the name of a ledger that took the place of the view's own, a ticket
+        # that was lost would look like one that a command is just about to tell, and nobody would take it up again.
+        known = ledger if self._ledger.view(view.id) is not None else ""
         state = sealed(view, spent, incarnation=known, author=author, at=now)
         before = self._last.get(view.id)
         if before is not None and replace(before, at=now) == state and now - before.at < SKEW_S / 2:
