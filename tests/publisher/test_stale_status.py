@@ -124,5 +124,5 @@ def test_the_newest_state_is_written_last(world: World, scenario: Callable[[Worl
 def test_without_the_look_the_old_state_stays(world: World, mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant.install(monkeypatch)
     assert mutant.scenario is not None
-    with pytest.raises(AssertionError, match="was left over|nobody looks for it"):
+    with pytest.raises(AssertionError, match=r"was left over|nobody looks for it"):
         mutant.scenario(world)
