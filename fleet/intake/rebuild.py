@@ -184,6 +184,8 @@ def _counted(
         tries=sealed.tries,
         incarnation=sealed.incarnation,
         at=at,
+        raised_usd=sealed.raised_usd,
+        raised_last=sealed.raised_last,
     )
 
 
