@@ -19,7 +19,7 @@ from fleet.core.spend import MICRO, Caps, Refusal, Reservation, Usage, day_of
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
 from fleet.gateway.books import Refused
-from fleet.gateway.lost import less_what_was_lost
+from fleet.gateway.lost import at_each_level, less_what_was_lost
 from tests.gateway.conftest import Place
 from tests.gateway.test_budgets import CALL, USED, grant, until_refused, work
 from tests.support.mutants import Mutant
@@ -195,3 +195,11 @@ def test_the_journal_is_bounded(tmp_path: Path) -> None:
 def test_a_call_counts_once_and_by_its_last_line() -> None:
     assert lost([Entry(call("a"), 100, 50), Entry(call("a"), 0, 0)]).ticket("t-1") == Used(0, 1, 0)
     assert lost([]) == Lost()
+
+
+def test_levels_are_counted_by_the_higher_record() -> None:
+    known = lost([Entry(call("a"), 3 * MICRO, 0)])
+    few, many = [Taken(NOON, 1.0, "red")], [Taken(NOON, 5.0, "red"), Taken(NOON, 2.0)]
+    assert at_each_level(few, known, "2026-01-01", "red") == (3 * MICRO,) * 3
+    assert at_each_level(many, known, "2026-01-01", "red") == (7 * MICRO, 5 * MICRO, 7 * MICRO)
+    assert at_each_level((), known, "2026-01-02", "red") == (0, 0, 3 * MICRO), "another day of the month"

@@ -23,8 +23,6 @@ from fleet.core.retry import FailureClass
 from fleet.core.sandbox import Sandbox, Tier
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
-from fleet.local.attempts import highest_begun
-from tests.support.mutants import Mutant
 from tests.support.wait import eventually
 from tests.workers.kit import Attempts, git, left
 from workers import host
@@ -92,38 +90,6 @@ def test_what_a_failed_attempt_had_done_is_kept_and_can_be_fetched(attempts: Att
     subprocess.run(fetch_line(view, 1, bundle), shell=True, cwd=attempts.source, check=True, capture_output=True)
     assert git(attempts.source, "show", f"{one.branch}-attempt-1:a.py").endswith("y = 1")
     assert kept(attempts.artifacts, one.id, 2) is None
-
-
-def without_a_change(attempts: Attempts) -> None:
-    """It did nothing that could be kept, and its folder is gone. A ledger that is lost now must not give it again."""
-    attempts.serve()
-    one = attempts.order("command:false", attempt=2)
-    attempts.finish(one, 2)
-    assert not (attempts.layout.attempts / f"{one.id}.2").exists()
-    assert highest_begun(attempts.layout, one.id) == 2
-
-
-@pytest.mark.invariant("I8")
-def test_an_attempt_that_leaves_nothing_is_counted_beside_the_ledger(attempts: Attempts) -> None:
-    without_a_change(attempts)
-
-
-def test_an_attempt_that_is_not_counted_is_noticed(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
-    Mutant("workers.guard:Guard._carry_out", "self._count(view)", "pass").install(monkeypatch)
-    with pytest.raises(AssertionError):
-        without_a_change(attempts)
-
-
-@pytest.mark.invariant("I8")
-def test_an_attempt_that_cannot_be_counted_does_not_begin(attempts: Attempts) -> None:
-    attempts.serve()
-    one = attempts.order("command:touch /nonexistent/x")
-    # A file where its folder would be: as a disk that takes nothing more.
-    attempts.artifacts.put(f"tickets/{one.id}/1", b"")
-    attempts.finish(one)
-    assert "AgentStarted" not in attempts.channel.kinds()
-    assert attempts.channel.kinds()[-1] == "AttemptStopped"
-    assert failure(attempts).failure is not FailureClass.COMMAND_FAILED
 
 
 @pytest.mark.invariant("I10")
