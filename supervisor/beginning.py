@@ -40,6 +40,8 @@ def begun(accepted: TicketAccepted, at: float) -> TicketView:
         passed_to=known.passed_to,
         tries=known.tries,
         recovered=known,
+        raised_usd=known.raised_usd,
+        raised_last=known.raised_last,
     )
 
 

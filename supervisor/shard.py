@@ -41,7 +41,7 @@ from supervisor.liveness import CLOCKED, Clocks
 from supervisor.policy import Policy
 from supervisor.recovery import asked_again, lost_a_second, say_again
 from supervisor.stall import GUARDS_OWN
-from supervisor.telling import Spacing, spent_more, status, to_be_told
+from supervisor.telling import Spacing, at_once, raised, spent_more, status, to_be_told
 
 # However the moments were reckoned, a ticket that waits for a clock is looked at as often as this.
 ROUND_EVERY = 5.0
@@ -253,7 +253,9 @@ class ShardKeeper:
         for name in names:
             view = turn.views.get(name) or self.shard.views[name]
             moment = self._moment(turn, view, wall, mono, jitter)
-            tell = spent_more(self.shard.views.get(name), view)
+            before = self.shard.views.get(name)
+            urgent = raised(before, view)
+            tell = urgent or spent_more(before, view)
             for _ in range(20):
                 decision = decide(view, moment, self._policy)
                 if decision is None:
@@ -275,10 +277,11 @@ class ShardKeeper:
                     turn.batch.orders.append(self._order(order.effect, wall + order.delay))
                 view = turn.views[name]
                 tell = tell or to_be_told(view, decision.event)
+                urgent = urgent or at_once(decision.event)
             else:
                 raise InternalError(f"Deciding about {name} does not come to an end.")
             if tell:
-                self._tell_people(turn, view, wall)
+                self._tell_people(turn, view, wall, 0.0 if urgent else self._policy.status_every)
 
     def _moment(self, turn: Turn, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
         """What was heard in this very pass is no silence."""
@@ -289,9 +292,9 @@ class ShardKeeper:
             moment = replace(moment, quiet=replace(moment.quiet, word=0.0))
         return moment
 
-    def _tell_people(self, turn: Turn, view: TicketView, wall: float) -> None:
+    def _tell_people(self, turn: Turn, view: TicketView, wall: float, every: float) -> None:
         self._withdraw(turn, view, only=EffectKind.STATUS)
-        due = self.shard.spacing.due(view, self._policy.status_every, wall)
+        due = self.shard.spacing.due(view, every, wall)
         turn.batch.orders.append(self._order(status(view).effect, due))
 
     def _withdraw(self, turn: Turn, view: TicketView, only: EffectKind | None = None, upto: int | None = None) -> None:

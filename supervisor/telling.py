@@ -24,6 +24,8 @@ TOLD = frozenset(
 )
 # A person's word brought it back to the queue: the label "parked" or "failed" is no longer true.
 _ASKED = frozenset({Reason.RETRY_ASKED, Reason.RESUMED})
+# A person waits for the answer (``fleet.local.word``), and people are slow: it need not keep its distance.
+_AT_ONCE = _ASKED | {Reason.PAUSED, Reason.CANCELLED_BY_PERSON}
 
 
 def to_be_told(view: TicketView, event: object) -> bool:
@@ -42,6 +44,16 @@ def spent_more(before: TicketView | None, view: TicketView) -> bool:
     if before is None or view.state is not State.RUNNING:
         return False
     return spent_steps(view.ticket, view.cost) > spent_steps(before.ticket, before.cost)
+
+
+def raised(before: TicketView | None, view: TicketView) -> bool:
+    """Whether a person allowed more money: a lost ledger must not ask for it again."""
+    return before is not None and view.raised_usd > before.raised_usd
+
+
+def at_once(event: object) -> bool:
+    """Whether a person's word led to ``event``, so that the comment follows it without a pause."""
+    return isinstance(event, StateChanged) and event.reason in _AT_ONCE
 
 
 def status(view: TicketView) -> Order:

@@ -26,6 +26,7 @@ from fleet.core.errors import FleetError
 from fleet.core.events import AttemptFailed, AttemptStarted, AttemptStopped, ChangeReady, Note, Source
 from fleet.core.ports import AttemptChannel, Clock
 from fleet.core.retry import FailureClass
+from fleet.core.story import BEGUN, artifact
 from fleet.core.view import TicketView
 from workers.link import Link, pair
 from workers.liveness import below, sign
@@ -112,6 +113,7 @@ class Guard:
         voice = Voice(self._channel, view.ticket, self._attempt, Spool(self._post.spool), self._clock)
         voice.say(AttemptStarted(self._post.host, os.getpid(), view.ticket.agent, self._post.incarnation))
         try:
+            self._count(view)
             with self._slots.acquire(f"{self._ticket}.{self._attempt}") as slot:
                 reason = self._watch(view, slot, voice)
         except Exception as error:
@@ -124,6 +126,10 @@ class Guard:
         voice.say(AttemptStopped(reason, below(os.getpid())))
         voice.start()
         self._finish(voice)
+
+    def _count(self, view: TicketView) -> None:
+        """Before the work, and beside the ledger: one that is lost now must not give this attempt once more (I8)."""
+        self._tools.artifacts.put(artifact(view.id, self._attempt, BEGUN, "json"), encode(view.ticket.agent))
 
     def _finish(self, voice: Voice) -> None:
         """Until everything was said; the ledger may be away for a while, but SIGTERM shortens the wait."""

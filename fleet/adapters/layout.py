@@ -87,6 +87,11 @@ class Layout:
         """Locks and spools of the attempts that run on this host."""
         return self.home / "attempts"
 
+    @property
+    def spend(self) -> Path:
+        """What models cost, beside the store (``fleet.adapters.spend_journal``)."""
+        return self.home / "spend"
+
     def slot_gid(self) -> int:
         """As root one group for all slots of this home, so that they can read mirrors; else our own group."""
         return FIRST_SLOT_UID + int(self.digest[:6], 16) % 10_000 * SLOTS_PER_HOME if self.as_root else os.getgid()

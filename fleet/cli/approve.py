@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fleet.cli.app import app, put_json, running, safe
-from fleet.cli.tickets import Json, Name, change_of
+from fleet.cli.tickets import Json, Name, change_of, unless_at_forge
 from fleet.core.allowance import amount
 from fleet.core.errors import UsageError
 from fleet.core.events import ApprovalGiven, BudgetRaised
@@ -16,6 +16,7 @@ from fleet.core.gates import Approval, GateKind, GateRecord
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
 from fleet.local.client import Client
+from fleet.local.word import promise
 
 
 @app.command()
@@ -60,13 +61,15 @@ def _allow_money(fleet: Client, view: TicketView, usd: float, as_json: bool) -> 
     if view.state.terminal:
         raise UsageError(f"{view.id} has already ended ({view.state.value}).", "There is nothing to spend it on.")
     by = fleet.home.person
-    fleet.tell(view, BudgetRaised(by, usd))
+    at_forge = promise(fleet, view, BudgetRaised(by, usd))
     goes_on = view.state is State.PARKED and view.reason is Reason.BUDGET
     if as_json:
-        put_json({"type": "told", "ticket": view.id, "what": "approved", "usd": usd, "by": by, "goes_on": goes_on})
-        return
-    follow = f"; it goes on. Follow it with: fleet show -f {view.id}" if goes_on else ""
-    print(f"{view.id} may spend ${usd:g} more, by {safe(by)}{follow}")
+        told = {"usd": usd, "by": by, "goes_on": goes_on, "at_forge": at_forge}
+        put_json({"type": "told", "ticket": view.id, "what": "approved"} | told)
+    else:
+        follow = f"; it goes on. Follow it with: fleet show -f {view.id}" if goes_on else ""
+        print(f"{view.id} may spend ${usd:g} more, by {safe(by)}{follow}")
+    unless_at_forge(at_forge)
 
 
 def _asked(fleet: Client, view: TicketView) -> GateRecord:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from fleet.adapters.acl import Role
 from fleet.adapters.spend import SpendBook
+from fleet.adapters.spend_journal import SpendJournal
 from fleet.core.allowance import allowance
 from fleet.core.spend import MICRO, Level, Spent, day_of, dollars
 from fleet.core.ticket import DEFAULT_TENANT
 from fleet.core.view import TicketView
+from fleet.gateway.lost import at_each_level
+from fleet.intake.service import ledger_name
 from fleet.local.client import Client
 
 
@@ -21,10 +25,22 @@ def book(fleet: Client) -> SpendBook:
 def levels(fleet: Client) -> Iterator[Level]:
     """The home's day, the fleet's month, and the day of each tenant that has a table of its own or spent something."""
     money, today, sums = fleet.settings.money(), day_of(fleet.wiring.clock.now()), book(fleet)
-    yield Level("day", sums.day(today), money.day_usd)
-    yield Level("fleet", sums.month(today[:7]), money.fleet)
+    ledger = fleet.ledger()
+    taken = ledger.recovered().values()
+    lost = SpendJournal(fleet.wiring.layout.spend).lost(ledger_name(ledger))
+
+    def before(tenant: str = DEFAULT_TENANT) -> tuple[int, int, int]:
+        return at_each_level(taken, lost, today, tenant)
+
+    yield Level("day", _more(sums.day(today), before()[0]), money.day_usd)
+    yield Level("fleet", _more(sums.month(today[:7]), before()[2]), money.fleet)
     for name in (*fleet.settings.tenants, DEFAULT_TENANT) if fleet.settings.tenants else ():
-        yield Level(name, sums.tenant(name, today), money.tenant(name))
+        yield Level(name, _more(sums.tenant(name, today), before(name)[1]), money.tenant(name))
+
+
+def _more(spent: Spent, micros: int) -> Spent:
+    """With what ledgers that were lost had let be spent: it counts as the gateway counts it."""
+    return replace(spent, micros=spent.micros + micros)
 
 
 def words(level: Level) -> str:

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from fleet.cli.app import app, put_json, running, say
-from fleet.cli.tickets import Json, await_state, said
+from fleet.cli.tickets import Json, said
 from fleet.core.errors import UsageError
 from fleet.core.events import PauseRequested, ResumeRequested
 from fleet.core.states import Reason, State
 from fleet.core.view import Hold, TicketView
 from fleet.local.client import Client
+from fleet.local.word import promise
 
 BY = "cli"
 # Marks the tickets that were stopped together, so that those paused one by one stay paused.
@@ -39,9 +40,8 @@ def pause(name: Maybe = None, everything: Everything = False, as_json: Json = Fa
     view = fleet.find(name or "")
     if not view.state.active:
         raise UsageError(f"{view.id} is {view.state.value.replace('_', ' ')}.", "There is nothing to pause.")
-    fleet.tell(view, PauseRequested(BY))
-    await_state(fleet, view, State.PARKED)
-    said(as_json, view, "paused")
+    at_forge = promise(fleet, view, PauseRequested(BY))
+    said(as_json, view, "paused", at_forge)
 
 
 @app.command()
@@ -54,8 +54,8 @@ def resume(name: Maybe = None, everything: Everything = False, as_json: Json = F
     view = fleet.find(name or "")
     if view.reason is not Reason.PAUSED:
         raise UsageError(f"{view.id} is not paused.", "Parked for another reason, it wants `fleet retry`.")
-    fleet.tell(view, ResumeRequested(BY))
-    said(as_json, view, "queued again")
+    at_forge = promise(fleet, view, ResumeRequested(BY))
+    said(as_json, view, "queued again", at_forge)
 
 
 def _all(name: str | None, everything: bool) -> bool:

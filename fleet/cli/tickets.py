@@ -15,7 +15,7 @@ from fleet.cli import story as attempts
 from fleet.cli.app import app, put_json, running, safe, say
 from fleet.cli.follow import follow_ticket
 from fleet.cli.live import Printer
-from fleet.cli.wording import agent_words, at_rest, hidden_words, result, why
+from fleet.cli.wording import agent_words, hidden_words, result, why
 from fleet.core.archive import DamagedSegment, sealed_upto
 from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, Envelope, RetryRequested, SteerRequested
@@ -23,6 +23,7 @@ from fleet.core.states import Reason, State
 from fleet.core.story import story
 from fleet.core.view import TicketView
 from fleet.local.client import Client
+from fleet.local.word import promise
 
 Name = Annotated[str, typer.Argument(help="Ticket id, the beginning of one, or the issue's number.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines for scripts.")]
@@ -107,9 +108,8 @@ def cancel(
     view = fleet.find(name)
     if view.state.terminal:
         raise UsageError(f"{view.id} has already ended ({view.state.value}).", "There is nothing to cancel.")
-    fleet.tell(view, CancelRequested("cli", why))
-    await_state(fleet, view, State.CANCELLED)
-    said(as_json, view, "cancelled")
+    at_forge = promise(fleet, view, CancelRequested("cli", why))
+    said(as_json, view, "cancelled", at_forge)
 
 
 @app.command()
@@ -122,8 +122,8 @@ def retry(name: Name, as_json: Json = False) -> None:
             f"{view.id} is {view.state.value.replace('_', ' ')}.",
             "Only parked, rejected, escalated and waiting tickets are tried again.",
         )
-    fleet.tell(view, RetryRequested("cli"))
-    said(as_json, view, "queued again")
+    at_forge = promise(fleet, view, RetryRequested("cli"))
+    said(as_json, view, "queued again", at_forge)
 
 
 @app.command()
@@ -221,18 +221,16 @@ def change_of(fleet: Client, view: TicketView) -> None:
     print()
 
 
-def await_state(fleet: Client, view: TicketView, wanted: State) -> None:
-    ledger, clock = fleet.ledger(), fleet.wiring.clock
-    until = clock.monotonic() + 10.0
-    while clock.monotonic() < until:
-        now = ledger.view(view.id)
-        if now is not None and (now.state is wanted or at_rest(now.state)):
-            return
-        clock.sleep(0.05)
-
-
-def said(as_json: bool, view: TicketView, what: str) -> None:
+def said(as_json: bool, view: TicketView, what: str, at_forge: bool | None = None) -> None:
+    """``at_forge``: whether the issue shows it, so that a lost store gives it back; None where that is not asked."""
     if as_json:
-        put_json({"type": "told", "ticket": view.id, "what": what})
+        shown = {} if at_forge is None else {"at_forge": at_forge}
+        put_json({"type": "told", "ticket": view.id, "what": what} | shown)
     else:
         print(f"{view.id} {what}")
+    unless_at_forge(at_forge)
+
+
+def unless_at_forge(at_forge: bool | None) -> None:
+    if at_forge is False:
+        say("the issue does not show it yet: should the store be lost before it does, say it again")

@@ -15,7 +15,7 @@ class Recovered:
     last two with ``reason`` and ``detail``. Counters are rounded up: they are never lower than what was used. ``usd``
     in US dollars. ``pull_request`` 0: none; the fields after it are the pull request's.
     ``heard``: the newest comment whose order was taken: what was done once is not done again.
-    ``passed_to`` and ``tries`` as in the view.
+    ``passed_to``, ``tries`` and what was ``raised`` as in the view.
     """
 
     state: State
@@ -36,6 +36,8 @@ class Recovered:
     tries: int = 0
     incarnation: str = ""
     at: float = 0.0
+    raised_usd: float = 0.0
+    raised_last: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
+from fleet.core.allowance import allowance
 from fleet.core.budget import Cost
 from fleet.core.codec import CodecError, decode, encode
 from fleet.core.forge import Comment
@@ -86,6 +87,8 @@ class SealedState:
     allow_no_tests: bool = False
     local_path: str = ""
     limits: TicketLimits = field(default_factory=TicketLimits)
+    raised_usd: float = 0.0
+    raised_last: float = 0.0
 
 
 def marker(ticket: str) -> str:
@@ -138,6 +141,8 @@ def sealed(
         # A path of somebody's machine is nobody's business at GitHub.
         local_path=ticket.local_path if ticket.repo.startswith("local/") else "",
         limits=ticket.limits,
+        raised_usd=view.raised_usd,
+        raised_last=view.raised_last,
     )
 
 
@@ -179,7 +184,7 @@ def _rounded_up(view: TicketView, used: tuple[float, int, int]) -> tuple[float, 
     usd = math.ceil(usd * MICRO - 1e-6) / MICRO
     if view.state not in _MAY_SPEND or _commands_only(view.ticket):
         return usd, calls, tokens
-    limits = view.ticket.limits
+    limits = allowance(view, 1.0).limits
     return (
         _next_step(usd, limits.usd),
         math.ceil(_next_step(calls, limits.model_calls)),

@@ -27,6 +27,8 @@ _RED = frozenset({"failed", "timed_out"})
 # A bundle of a handed-over change, and of what was there when an attempt failed, in the artifact store.
 CHANGE = "change"
 PARTIAL = "partial"
+# Who claimed it. It stands there before the attempt works: a ledger that is lost next does not lose the count.
+BEGUN = "begun"
 # The ref that holds the commit in such a bundle.
 CHANGE_REF = "refs/fleet/change"
 
@@ -101,5 +103,5 @@ def _of_attempt(known: AttemptStory, event: Envelope) -> AttemptStory:
 
 
 def artifact(ticket: str, attempt: int, what: str, suffix: str = "bundle") -> str:
-    """The artifact's name of what an attempt left: ``CHANGE`` or ``PARTIAL``."""
+    """The artifact's name of what an attempt left: ``CHANGE``, ``PARTIAL`` or ``BEGUN``."""
     return f"tickets/{ticket}/{attempt}/{what}.{suffix}"

@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fleet.adapters.spend import SpendBook
+from fleet.adapters.spend_journal import SpendJournal
 from fleet.adapters.telemetry import about_ticket, log
 from fleet.core.allowance import Allowance, allowance
+from fleet.core.errors import TemporaryError
+from fleet.core.journal import Lost
 from fleet.core.ports import Clock, Ids
 from fleet.core.recovery import Taken
 from fleet.core.spend import (
@@ -54,13 +57,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A call that may be made, once. ``price`` None: unknown."""
+    """A call that may be made, once. ``price`` None: unknown. ``incarnation``: of the ledger that counts it."""
 
     reservation: Reservation
     price: Price | None
     upstream: Upstream
     ticket: Ticket
     model: str
+    incarnation: str
 
 
 # These limits have room again on the next UTC day, and nobody need be asked.
@@ -70,13 +74,14 @@ _CLOSE_EVERY_S = 30.0
 
 
 class Books:
-    """``view`` looks a ticket up; ``longest``: seconds after which a call is over; ``recovered``: what was taken over
-    from a ledger that was lost. Raises TemporaryError.
+    """``journal`` stands beside the store. ``view`` looks a ticket up; ``longest``: seconds after which a call is over;
+    ``recovered``: what was taken over from a ledger that was lost. Raises TemporaryError.
     """
 
     def __init__(
         self,
         book: SpendBook,
+        journal: SpendJournal,
         view: Callable[[str], TicketView | None],
         prices: PriceTable,
         upstreams: Callable[[], Mapping[str, Upstream]],
@@ -89,6 +94,7 @@ class Books:
         recovered: Callable[[], Mapping[str, Taken]] = dict,
     ) -> None:
         self._book = book
+        self._journal = journal
         self._view = view
         self._prices = prices
         self._upstreams = upstreams
@@ -143,14 +149,31 @@ class Books:
         )
         allowed = allowance(view, self._money.soft)
         caps = self._caps(allowed, view.ticket.tenant)
-        caps = less_what_was_lost(caps, view, self._recovered().values(), reservation.day)
+        # Before anything is set aside: a ledger that is lost meanwhile counts this call twice rather than never.
+        incarnation = self._incarnation()
+        caps = less_what_was_lost(caps, view, self._recovered().values(), reservation.day, self._lost(incarnation))
         refusal = self._book.reserve(reservation, caps, self._longest)
         if refusal is None:
-            return Granted(reservation, price, upstream, view.ticket, call.model)
+            self._note(incarnation, reservation)
+            return Granted(reservation, price, upstream, view.ticket, call.model, incarnation)
         with self._about(view.ticket, view.attempt):
             log().warning("model call refused", provider=provider, model=call.model, why=refusal.value)
         wait = until_tomorrow(self._clock.now()) if refusal in _TOMORROW else 0.0
         return Refused(refusal, self._sentence(refusal, allowed, reservation), wait)
+
+    def _lost(self, incarnation: str) -> Lost:
+        try:
+            return self._journal.lost(incarnation)
+        except OSError as error:
+            raise TemporaryError(f"What was spent before cannot be read: {error}.") from error
+
+    def _note(self, incarnation: str, reservation: Reservation) -> None:
+        """A call that is not noted beside the store is not made."""
+        try:
+            self._journal.set_aside(incarnation, reservation)
+        except OSError as error:
+            self._book.settle(reservation, 0, Usage())
+            raise TemporaryError(f"What the call may cost cannot be written down: {error}.") from error
 
     def _close(self) -> None:
         now = self._clock.monotonic()
@@ -162,6 +185,7 @@ class Books:
 
     def settle(self, granted: Granted, usage: Usage) -> None:
         micros = granted.price.micros(usage) if granted.price else 0
+        self._journal.settle(granted.incarnation, granted.reservation, micros, usage)
         self._book.settle(granted.reservation, micros, usage)
         with self._about(granted.ticket, granted.reservation.attempt):
             log().info("model call", model=granted.model, tokens=usage.total, usd=micros / MICRO)

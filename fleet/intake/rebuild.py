@@ -7,12 +7,14 @@ what is not certain waits for a person.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fleet.core import criteria
 from fleet.core.forge import Comment, ForgePull, Issue
+from fleet.core.journal import Used
 from fleet.core.recovery import Recovered
 from fleet.core.sealing import Doubt, SealedState, judge
+from fleet.core.spend import MICRO
 from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.ticket import DEFAULT_TENANT, Ticket, TicketLimits, branch_name, text_hash, ticket_id
 from fleet.core.view import TicketView
@@ -121,6 +123,17 @@ def _accepted_text(sealed: SealedState, text: IssueText) -> IssueText:
     return text
 
 
+def at_least(sealed: SealedState, begun: int, spent: Used) -> SealedState:
+    """What this machine knows counts, too: attempts may have begun and models been asked since the last comment."""
+    return replace(
+        sealed,
+        attempts=max(sealed.attempts, begun),
+        usd=max(sealed.usd, spent.micros / MICRO),
+        model_calls=max(sealed.model_calls, spent.calls),
+        tokens=max(sealed.tokens, spent.tokens),
+    )
+
+
 def recovered(sealed: SealedState, ticket: Ticket, pull: ForgePull | None, at: float) -> Recovered | None:
     """Where the ticket goes; None for one that had ended. ``pull``: the one that the forge has of its branch or marker.
 
@@ -171,6 +184,8 @@ def _counted(
         tries=sealed.tries,
         incarnation=sealed.incarnation,
         at=at,
+        raised_usd=sealed.raised_usd,
+        raised_last=sealed.raised_last,
     )
 
 

@@ -8,13 +8,14 @@ ledger knows is left alone, so looking twice changes nothing (I2).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fleet.adapters.telemetry import about_ticket, log
 from fleet.core import labels
 from fleet.core.errors import FleetError, UsageError
 from fleet.core.events import Envelope, Source, TicketAccepted
 from fleet.core.forge import ForgeClient, ForgePull, Issue, pull_request_marker
+from fleet.core.journal import Used
 from fleet.core.ports import Clock, IntakeLedger
 from fleet.core.recovery import Recovered, Taken
 from fleet.core.sealing import BEGINS, SealedState
@@ -54,7 +55,8 @@ class _Look:
 class Recovery:
     """``key`` unseals status comments. ``repos``: where tickets may have been; ``agent``: who works on owner/name
     today, empty when nobody is named. ``limits``: those of (owner/name, branch). ``begun``: the
-    highest attempt of a ticket of which this machine has a trace. Used by one thread at a time.
+    highest attempt of a ticket of which this machine has a trace; ``spent``: what lost ledgers let it spend, as the
+    journal beside the store has it. Used by one thread at a time.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Recovery:
         agent: Callable[[str], str],
         limits: Callable[[str, str], TicketLimits],
         begun: Callable[[str], int] = lambda ticket: 0,
+        spent: Callable[[str], Used] = lambda ticket: Used(),
     ) -> None:
         self._ledger = ledger
         self._forge = forge
@@ -76,6 +79,7 @@ class Recovery:
         self._agent = agent
         self._limits = limits
         self._begun = begun
+        self._spent = spent
         self._looks: dict[str, _Look] = {}
         self._log = log("intake")
 
@@ -173,8 +177,7 @@ class Recovery:
     def _certain(self, sealed: SealedState, place: Place) -> bool:
         if State(sealed.state).terminal or self._ledger.view(sealed.ticket) is not None:
             return False
-        # The newest attempt may have begun before a comment counted it.
-        sealed = replace(sealed, attempts=max(sealed.attempts, self._begun(sealed.ticket)))
+        sealed = rebuild.at_least(sealed, self._begun(sealed.ticket), self._spent(sealed.ticket))
         ticket = rebuild.ticket_of(sealed, place.issue, place.text)
         recovered = rebuild.recovered(sealed, ticket, self._pull(sealed, ticket), place.at)
         return recovered is not None and self._take(ticket, recovered)

@@ -44,8 +44,8 @@ class LiveAttempts:
 
 
 def highest_begun(layout: Layout, ticket: str) -> int:
-    """The highest attempt of a ticket that left anything in this home, 0 when none did: a folder while it lived, an
-    artifact when it ended. A ledger that was lost may have begun one that no comment counted yet.
+    """The highest attempt of a ticket that left anything in this home, 0 when none did: a folder while it lives, and
+    an artifact from its claim on. A ledger that was lost may have begun one that no comment counted yet.
     """
     lived = [path.name.removeprefix(f"{ticket}.") for path in layout.attempts.glob(f"{ticket}.*")]
     left = [path.name for path in (layout.artifacts / "tickets" / ticket).glob("*")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fleet.adapters.acl import Role
 from fleet.adapters.forge_issue import add_label, post_comment
+from fleet.adapters.spend_journal import SpendJournal
 from fleet.core import labels
 from fleet.core.forge import ForgeClient, Issue
 from fleet.core.sealing import marker, seal, sealed
@@ -62,6 +63,7 @@ def accept_found(client: Client, forge: ForgeClient, issue: Issue, request: Requ
         lambda repo: request.agent,
         lambda repo, branch: request.limits,
         lambda ticket: highest_begun(wiring.layout, ticket),
+        lambda ticket: SpendJournal(wiring.layout.spend).lost(ledger_name(ledger)).ticket(ticket),
     )
     return recovery.accept(IntakeService(ledger, wiring.clock, promised=answer), request, issue)
 

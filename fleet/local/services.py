@@ -27,6 +27,7 @@ from fleet.adapters.launcher import HOST_SOCKET, LocalLauncher
 from fleet.adapters.ledger import RedisAttemptChannel
 from fleet.adapters.shard_store import ShardStore
 from fleet.adapters.spend import SpendBook
+from fleet.adapters.spend_journal import SpendJournal
 from fleet.adapters.telemetry import configure_logging, log, register_secret
 from fleet.adapters.web import loopback, serve_beside
 from fleet.core.effects import WAKES, Effect, EffectKind
@@ -119,6 +120,7 @@ def gateway(wiring: Wiring) -> None:
     patience = Patience(head=settings.supervision.model_silence * 1.5 + 30.0)
     books = Books(
         SpendBook(client),
+        SpendJournal(wiring.layout.spend),
         wiring.ledger(Role.GATEWAY).view,
         price_table(wiring.layout.home),
         lambda: keys.upstreams(home),
@@ -158,6 +160,7 @@ def intake(wiring: Wiring) -> None:
     def every(repo: str) -> float:
         return min(EVERY, chosen.poll_seconds) if is_local(repo) else chosen.poll_seconds
 
+    journal = SpendJournal(wiring.layout.spend)
     recovery = Recovery(
         ledger,
         forge,
@@ -167,6 +170,7 @@ def intake(wiring: Wiring) -> None:
         lambda repo: watches.agent(wiring.home, wiring.settings, repo),
         limits,
         lambda ticket: highest_begun(wiring.layout, ticket),
+        lambda ticket: journal.lost(ledger.incarnation()).ticket(ticket),
     )
     labels = LabelIntake(ledger, forge, wiring.clock, limits, agents, recovery, wiring.settings.tenants)
     comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))

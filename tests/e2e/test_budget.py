@@ -61,6 +61,7 @@ def test_it_asks_is_allowed_more_and_goes_on(fleet: Fleet, repo: Path) -> None:
     allowed = fleet("approve", ticket, "--usd", "1", "--json", env={"USER": "ann"})
     assert allowed.code == 0 and allowed.rows[-1] | {"v": 1} == {
         "v": 1, "type": "told", "ticket": ticket, "what": "approved", "usd": 1.0, "by": "ann", "goes_on": True,
+        "at_forge": True,
     }  # fmt: skip
     done = fleet("show", "-f", "--json", ticket, timeout=ATTEMPT_ENDS)
     assert (done.code, done.result["state"]) == (0, "in_review"), done.out[-1500:]

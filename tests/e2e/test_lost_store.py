@@ -98,3 +98,44 @@ def test_a_ticket_is_not_lost_that_nobody_had_looked_at(fleet: Fleet, tmp_path: 
 def _issue(name: str) -> tuple[str, int]:
     repo, _, number = name.partition("#")
     return repo, int(number)
+
+
+def emptied(fleet: Fleet) -> None:
+    admin = Client(Home(fleet.env), lambda _: None).wiring.client(Role.ADMIN)
+    admin.execute_command("FLUSHALL")
+    admin.close()
+
+
+@pytest.mark.invariant("I1")
+def test_a_word_that_was_taken_is_not_forgotten(fleet: Fleet, tmp_path: Path) -> None:
+    """Tried again, paused, cancelled: the store is emptied the moment after the command said yes."""
+    repo = repository(tmp_path / "word")
+    ended = fleet("run", "--json", "--repo", str(repo), "--title", "Word", "--agent", "command:false")
+    ticket = ended.result["ticket"]
+    assert shown(fleet, ticket)["state"] == "rejected"
+
+    again = fleet("retry", ticket, "--json")
+    assert again.rows[-1]["at_forge"], again
+    emptied(fleet)
+    assert eventually(lambda: shown(fleet, ticket).get("attempts", 0) > 1, 60.0, 0.2), "the retry was forgotten"
+    assert eventually(lambda: shown(fleet, ticket).get("state") == "rejected", 60.0, 0.2)
+
+    begun = fleet("run", "--detach", "--json", "--repo", str(repo), "--title", "Long", "--agent", "command:sleep 60")
+    ticket, (name, number) = begun.rows[-1]["ticket"], _issue(begun.rows[-1]["issue"])
+    assert eventually(lambda: shown(fleet, ticket).get("state") == "running", 60.0, 0.2)
+    assert fleet("pause", ticket, "--json").rows[-1]["at_forge"]
+    emptied(fleet)
+    assert eventually(lambda: shown(fleet, ticket).get("reason") == "paused", 60.0, 0.2), "the pause was forgotten"
+
+    publisher = fleet.services()["publisher"]
+    os.kill(publisher, signal.SIGSTOP)
+    try:
+        unheard = fleet("resume", ticket, "--json")
+    finally:
+        os.kill(publisher, signal.SIGCONT)
+    assert unheard.code == 0 and unheard.rows[-1]["at_forge"] is False
+    assert "does not show it yet" in unheard.err, "it is taken, and nobody may believe that it cannot be lost"
+
+    assert fleet("cancel", ticket, "--json").rows[-1]["at_forge"]
+    # Nobody looks for a lost ticket below this label.
+    assert labels(fleet, name, number) == {"fleet", "fleet:cancelled"}

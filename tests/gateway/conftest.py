@@ -19,6 +19,7 @@ from fleet.adapters.embedded_redis import EmbeddedRedis
 from fleet.adapters.ids import SystemIds
 from fleet.adapters.redis_client import FleetRedis, connect
 from fleet.adapters.spend import SpendBook
+from fleet.adapters.spend_journal import SpendJournal
 from fleet.core.spend import PriceTable, attempt_key
 from fleet.core.states import Reason, State
 from fleet.core.tenants import Money
@@ -48,6 +49,7 @@ class Place:
     fleet_usd: float | None = None
     soft: float = 1.0
     longest: float = 3600.0
+    incarnation: str = "one"
     patience: Patience = field(default_factory=Patience)
     tenants: dict[str, float] = field(default_factory=dict)
     served: list[Callable[[], None]] = field(default_factory=list)
@@ -62,11 +64,15 @@ class Place:
     def book(self) -> SpendBook:
         return SpendBook(self.client)
 
+    @property
+    def journal(self) -> SpendJournal:
+        return SpendJournal(self.folder / "spend")
+
     def books(self) -> Books:
         return Books(
-            self.book, self.views.get, self.prices, lambda: self.upstreams, SECRET,
+            self.book, self.journal, self.views.get, self.prices, lambda: self.upstreams, SECRET,
             Money(self.day_usd, self.tenant_usd, self.fleet_usd, self.soft, self.tenants), SystemClock(), SystemIds(),
-            longest=self.longest,
+            incarnation=lambda: self.incarnation, longest=self.longest,
         )  # fmt: skip
 
     def serve(self) -> httpx2.Client:

@@ -12,6 +12,7 @@ from fleet.adapters.clock import SystemClock
 from fleet.adapters.ids import SystemIds
 from fleet.adapters.redis_client import RedisAddress, connect
 from fleet.adapters.spend import SpendBook
+from fleet.adapters.spend_journal import SpendJournal
 from fleet.core.codec import decode
 from fleet.core.tenants import Money
 from fleet.core.view import TicketView
@@ -29,8 +30,9 @@ def main(text: str) -> None:
     view = decode(say["view"].encode(), TicketView)
     client = connect(RedisAddress(socket=Path(say["store"])), "gateway", say["password"])
     upstreams = {"rehearsal": Upstream("http://rehearsal", socket=say["model"])}
+    journal = SpendJournal(Path(say["path"]).parent / "spend")
     books = Books(
-        SpendBook(client), {view.id: view}.get, price_table(Path("/nonexistent")), lambda: upstreams,
+        SpendBook(client), journal, {view.id: view}.get, price_table(Path("/nonexistent")), lambda: upstreams,
         say["secret"].encode(), Money(20.0, None, None, 1.0, {}), SystemClock(), SystemIds(),
     )  # fmt: skip
     serve(books, Path(say["path"]), Patience())

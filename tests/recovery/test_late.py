@@ -10,6 +10,7 @@ import pytest
 
 from fleet.adapters.layout import Layout
 from fleet.core.forge import Issue
+from fleet.core.journal import Used
 from fleet.core.sealing import sealed
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
@@ -146,3 +147,33 @@ def test_what_an_attempt_leaves_counts(tmp_path: Path) -> None:
     ):
         folder.mkdir(parents=True)
     assert highest_begun(layout, "demo-1-abc") == 3
+
+
+def an_untold_spend(world: World) -> None:
+    """Models were asked since the last comment, which counts half a dollar at the most."""
+    stage = Stage(world, agent="anthropic")
+    number = stage.issue()
+    stage.until("running")
+    stage.lose()
+    stage.turns()
+    place = (lambda: (REPO,), lambda repo: stage.agent, lambda repo, branch: LIMITS)
+    spent = Used(1_500_000, 40, 3_000_000)
+    bot = world.hub(world.token)
+    assert Recovery(world.ledger, bot, stage.clock, KEY, *place, spent=lambda name: spent).once() == 1
+    stage.turns()
+    known = stage.view(number).recovered
+    assert known is not None
+    assert (known.usd, known.model_calls, known.tokens) == (1.5, 40, 3_000_000), "what was spent is forgotten"
+    assert {one.usd for one in world.ledger.recovered().values()} == {1.5}
+
+
+@pytest.mark.invariant("I8")
+def test_what_no_comment_told_of_is_spent_all_the_same(world: World) -> None:
+    an_untold_spend(world)
+
+
+def test_a_recovery_that_believes_the_comment_alone_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = Mutant("fleet.intake.rebuild:at_least", "max(sealed.usd, spent.micros / MICRO)", "sealed.usd")
+    mutant.install(monkeypatch)
+    with pytest.raises(AssertionError, match="is forgotten"):
+        an_untold_spend(world)

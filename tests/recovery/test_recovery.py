@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fleet.core.errors import FleetError, TemporaryError
+from fleet.core.events import BudgetRaised, Envelope, Source
 from fleet.core.labels import QUEUED
 from fleet.core.sealing import marker, seal, sealed
 from fleet.core.states import Reason, State
@@ -230,3 +231,30 @@ def test_an_acceptance_that_was_cut_off_is_no_lost_ticket(world: World) -> None:
     assert (again.new, again.ticket.generation) == (True, 1)
     stage.until("")
     assert (stage.view(number).attempt, stage.view(number).recovered) == (1, None)
+
+
+def money_that_was_allowed(world: World) -> None:
+    stage = Stage(world, agent="anthropic")
+    number = stage.issue()
+    stage.until("running")
+    running = stage.view(number)
+    now = stage.clock.now()
+    for word in (BudgetRaised("ann", 1.0), BudgetRaised("ann", 3.0)):
+        world.ledger.send(Source.PEOPLE, [Envelope("default", running.id, 0, 0, now, word, Source.PEOPLE)])
+    stage.turns()
+    stage.act()
+    stage.lose()
+    stage.until("running")
+    view = stage.view(number)
+    assert view.recovered is not None, "it is not recovered"
+    assert (view.raised_usd, view.raised_last) == (4.0, 3.0), "people are asked again"
+
+
+def test_money_that_was_allowed_stays_allowed(world: World) -> None:
+    money_that_was_allowed(world)
+
+
+def test_money_that_is_not_sealed_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    Mutant("fleet.core.sealing:sealed", "raised_usd=view.raised_usd", "raised_usd=0.0").install(monkeypatch)
+    with pytest.raises(AssertionError, match="people are asked again"):
+        money_that_was_allowed(world)

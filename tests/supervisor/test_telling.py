@@ -8,7 +8,14 @@ import pytest
 
 from fleet.core.budget import Cost
 from fleet.core.effects import EffectKind
-from fleet.core.events import Note, TurnFinished
+from fleet.core.events import (
+    BudgetRaised,
+    CancelRequested,
+    Note,
+    PauseRequested,
+    ResumeRequested,
+    TurnFinished,
+)
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
 from supervisor.policy import Policy
@@ -64,3 +71,35 @@ def test_spending_that_nobody_tells_is_noticed(world: World, monkeypatch: pytest
     Mutant("supervisor.telling:spent_more", "before is None or", "True or").install(monkeypatch)
     with pytest.raises(AssertionError):
         spending_is_told(world)
+
+
+def a_word_is_shown_at_once(world: World) -> None:
+    """A person waits for it; and money that was allowed must not be asked for again by the next ledger."""
+    supervisor, wanted = world.make(policy=Policy(status_every=600.0)), ticket(agent="anthropic")
+    world.running(supervisor, wanted)
+    world.turns(supervisor, 4)
+    for word in (BudgetRaised("ann", 3.0), PauseRequested("ann"), ResumeRequested("ann"), CancelRequested("ann")):
+        world.players.woken.clear()
+        world.players.person(wanted.id, word)
+        world.turns(supervisor, 3)
+        shown = [effect.round for effect in world.ordered(wanted, EffectKind.STATUS)]
+        assert shown, f"{word} is not shown yet"
+
+
+@pytest.mark.invariant("I1")
+def test_a_person_s_word_is_shown_at_once(world: World) -> None:
+    a_word_is_shown_at_once(world)
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        Mutant("supervisor.telling:raised", "before is not None and", "False and"),
+        Mutant("supervisor.telling:at_once", "event.reason in _AT_ONCE", "False"),
+    ],
+    ids=["money", "the rest"],
+)
+def test_a_word_that_waits_is_noticed(world: World, mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant.install(monkeypatch)
+    with pytest.raises(AssertionError, match="is not shown yet"):
+        a_word_is_shown_at_once(world)
