@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 
-from fleet.core.events import Envelope, EventsMissing, Source
+from fleet.core.events import Envelope, EventsMissing, Source, StateChanged
 from fleet.core.view import TicketView
 from supervisor.decide import decide
 from supervisor.decision import Decision, Moment, Order
 from supervisor.fold import fold
 from supervisor.policy import Policy
 from supervisor.stall import Quiet
+from supervisor.trouble import OUR_FAULT
 
 # Words, dice and clocks: they may differ, and the decision is the same.
 _LOOSE = frozenset({"detail", "until", "text", "seconds"})
@@ -67,7 +68,7 @@ def replay(events: Iterable[Envelope], policy: Policy) -> Iterator[Step]:
     for number, event in enumerate(events, 1):
         after = fold(view, event)
         judged, found = Judged.NONE, None
-        if view is not None and event.source is Source.SUPERVISOR and not isinstance(event.data, EventsMissing):
+        if view is not None and event.source is Source.SUPERVISOR and _decided(event):
             judged, found = _judge(view, event, policy)
         same = judged in (Judged.SAME, Judged.BY_CLOCK)
         yield Step(
@@ -104,6 +105,13 @@ def _differences(before: Any, after: Any, prefix: str = "") -> Iterator[Change]:
             yield from _differences(old, new, f"{prefix}{one.name}.")
         else:
             yield Change(f"{prefix}{one.name}", msgspec.to_builtins(old), msgspec.to_builtins(new))
+
+
+def _decided(event: Envelope) -> bool:
+    """Whether ``decide`` is behind it: neither a call for lost events, nor the end of what it could not decide."""
+    data = event.data
+    ours = isinstance(data, StateChanged) and data.detail.startswith(OUR_FAULT)
+    return not isinstance(data, EventsMissing) and not ours
 
 
 def _judge(view: TicketView, event: Envelope, policy: Policy) -> tuple[Judged, Decision | None]:

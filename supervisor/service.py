@@ -150,6 +150,11 @@ class Supervisor:
             yield from keeper.shard.views.values()
 
     @property
+    def trouble(self) -> str:
+        """A bug of ours that a ticket met, and that only stopped that one; empty while there was none."""
+        return next((keeper.trouble for keeper in self._keepers.values() if keeper.trouble), "")
+
+    @property
     def owned(self) -> frozenset[str]:
         return frozenset(self._keepers) | (frozenset({keys.ADMISSION}) if self._desk else frozenset())
 

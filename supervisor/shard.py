@@ -5,9 +5,10 @@ No I/O: ``absorb`` and ``tick`` return what is to be written; the service writes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fleet.adapters.telemetry import log
 from fleet.core.codec import CodecError, decode_event
 from fleet.core.effects import WAKES, Effect, EffectKind
 from fleet.core.errors import InternalError
@@ -42,6 +43,7 @@ from supervisor.policy import Policy
 from supervisor.recovery import asked_again, lost_a_second, say_again
 from supervisor.stall import GUARDS_OWN
 from supervisor.telling import Spacing, at_once, raised, spent_more, status, to_be_told
+from supervisor.trouble import Trouble, set_aside
 
 # However the moments were reckoned, a ticket that waits for a clock is looked at as often as this.
 ROUND_EVERY = 5.0
@@ -93,18 +95,26 @@ class ShardKeeper:
         self._policy = policy
         self._agenda = Agenda()
         self._round = float("-inf")
+        # Ticket → why nothing could be decided about it in the turn that is being thought.
+        self._aside: dict[str, str] = {}
+        # The newest bug of ours that a ticket met, for those who hunt them; empty while there was none.
+        self.trouble = ""
 
     def absorb(
         self, entries: Mapping[Source, list[tuple[str, bytes]]], wall: float, mono: float, jitter: float
     ) -> Turn:
         """Folds inbound entries, then decides for each ticket they touched."""
-        turn = Turn(Batch(), mono)
-        for source, rows in entries.items():
-            for cursor, raw in rows:
-                turn.batch.cursors[source] = cursor
-                self._take(turn, source, raw, wall)
-        self._decide_all(turn, list(turn.views), wall, mono, jitter)
-        return turn
+
+        def think() -> Turn:
+            turn = Turn(Batch(), mono)
+            for source, rows in entries.items():
+                for cursor, raw in rows:
+                    turn.batch.cursors[source] = cursor
+                    self._take_in(turn, source, raw, wall)
+            self._decide_all(turn, list(turn.views), wall, mono, jitter)
+            return turn
+
+        return self._spared(think)
 
     def recover(self, now: str, wall: float, mono: float) -> Turn:
         """The first turn in the store's history ``now``."""
@@ -119,13 +129,17 @@ class ShardKeeper:
 
     def tick(self, wall: float, mono: float, jitter: float) -> Turn:
         """Decides for every ticket that a clock may have moved."""
-        turn = Turn(Batch(), mono)
         due = self._agenda.due(mono)
         if mono - self._round >= ROUND_EVERY:
             self._round = mono
             due = [view.id for view in self.shard.views.values() if view.state in CLOCKED or view.until is not None]
-        self._decide_all(turn, due, wall, mono, jitter)
-        return turn
+
+        def think() -> Turn:
+            turn = Turn(Batch(), mono)
+            self._decide_all(turn, due, wall, mono, jitter)
+            return turn
+
+        return self._spared(think)
 
     def commit(self, turn: Turn, mono: float) -> None:
         """The batch is written: memory follows."""
@@ -138,6 +152,8 @@ class ShardKeeper:
             shard.outbox.setdefault(order.effect.ticket, {})[order.effect.id] = order
         for effect_id in turn.batch.withdrawn:
             self.forget(effect_id)
+        for name in turn.looked:
+            self._aside.pop(name, None)
         for name in {*turn.looked, *turn.heard}:
             self._agenda.at(name, shard.clocks.next_look(shard.views[name], turn.mono, self._policy))
 
@@ -171,6 +187,26 @@ class ShardKeeper:
             self.shard.outbox.pop(ticket, None)
 
     # --- inside ----------------------------------------------------------------------------------------------------
+    def _spared(self, think: Callable[[], Turn]) -> Turn:
+        """A turn. What it was made of is thrown away when a ticket brings it to a fall, which is then set aside."""
+        while True:
+            try:
+                return think()
+            except Trouble as trouble:
+                self.trouble = str(trouble)
+                log().error("a ticket cannot be decided about; it is set aside", ticket=trouble.ticket, why=trouble.why)
+                # One that cannot even be set aside is passed over.
+                self._aside[trouble.ticket] = "" if trouble.ticket in self._aside else trouble.why
+
+    def _take_in(self, turn: Turn, source: Source, raw: bytes, wall: float) -> None:
+        try:
+            self._take(turn, source, raw, wall)
+        except Exception as error:
+            # A boundary: a word that this owner cannot fold would end the next one, too. Nothing came of it yet.
+            self.trouble = repr(error)[:300]
+            log().error("a word cannot be taken in; it is quarantined", source=source.value, why=self.trouble)
+            turn.batch.quarantined.append(raw)
+
     def _take(self, turn: Turn, source: Source, raw: bytes, wall: float) -> None:
         try:
             event = decode_event(raw, source)
@@ -251,37 +287,47 @@ class ShardKeeper:
     def _decide_all(self, turn: Turn, names: Sequence[str], wall: float, mono: float, jitter: float) -> None:
         turn.looked += names
         for name in names:
-            view = turn.views.get(name) or self.shard.views[name]
-            moment = self._moment(turn, view, wall, mono, jitter)
-            before = self.shard.views.get(name)
-            urgent = raised(before, view)
-            tell = urgent or spent_more(before, view)
-            for _ in range(20):
-                decision = decide(view, moment, self._policy)
-                if decision is None:
-                    break
-                if decision.unbegun:
-                    turn.batch.unbegun.append(decision.unbegun)
-                if isinstance(decision.event, StateChanged):
-                    self._withdraw(turn, view)
-                    turn.moved.add(name)
-                    turn.heard.discard(name)
-                    turn.spoke.discard(name)
-                    moment = Moment(wall, jitter=jitter)
-                    if decision.event.state is State.CANCELLED:
-                        turn.batch.cancelled.append(name)
-                if isinstance(decision.event, Nudged):
-                    moment = replace(moment, quiet=replace(moment.quiet, rung=0.0))
-                self._fold(turn, view, self._own(view, decision.event, wall))
-                for order in decision.orders:
-                    turn.batch.orders.append(self._order(order.effect, wall + order.delay))
-                view = turn.views[name]
-                tell = tell or to_be_told(view, decision.event)
-                urgent = urgent or at_once(decision.event)
-            else:
-                raise InternalError(f"Deciding about {name} does not come to an end.")
-            if tell:
-                self._tell_people(turn, view, wall, 0.0 if urgent else self._policy.status_every)
+            try:
+                self._decide_about(turn, name, wall, mono, jitter)
+            except Exception as error:
+                # A boundary: whatever goes wrong with one ticket is not to stop the others.
+                raise Trouble(name, error) from error
+
+    def _decide_about(self, turn: Turn, name: str, wall: float, mono: float, jitter: float) -> None:
+        why = self._aside.get(name)
+        if why == "":
+            return
+        view = turn.views.get(name) or self.shard.views[name]
+        moment = self._moment(turn, view, wall, mono, jitter)
+        before = self.shard.views.get(name)
+        urgent = raised(before, view)
+        tell = urgent or spent_more(before, view)
+        for _ in range(20):
+            decision = decide(view, moment, self._policy) if why is None else set_aside(view, why)
+            if decision is None:
+                break
+            if decision.unbegun:
+                turn.batch.unbegun.append(decision.unbegun)
+            if isinstance(decision.event, StateChanged):
+                self._withdraw(turn, view)
+                turn.moved.add(name)
+                turn.heard.discard(name)
+                turn.spoke.discard(name)
+                moment = Moment(wall, jitter=jitter)
+                if decision.event.state is State.CANCELLED:
+                    turn.batch.cancelled.append(name)
+            if isinstance(decision.event, Nudged):
+                moment = replace(moment, quiet=replace(moment.quiet, rung=0.0))
+            self._fold(turn, view, self._own(view, decision.event, wall))
+            for order in decision.orders:
+                turn.batch.orders.append(self._order(order.effect, wall + order.delay))
+            view = turn.views[name]
+            tell = tell or to_be_told(view, decision.event)
+            urgent = urgent or at_once(decision.event)
+        else:
+            raise InternalError(f"Deciding about {name} does not come to an end.")
+        if tell:
+            self._tell_people(turn, view, wall, 0.0 if urgent else self._policy.status_every)
 
     def _moment(self, turn: Turn, view: TicketView, wall: float, mono: float, jitter: float) -> Moment:
         """What was heard in this very pass is no silence."""

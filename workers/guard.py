@@ -175,13 +175,17 @@ class Guard:
 
         pid = self._loop = fork.fork(child)
         theirs.close()
-        voice.start()
-        Ear(self._channel, self._ticket, self._attempt, voice, self._clock, self._heard, self._end).start()
-        decided = self._follow(ours, voice, deadline)
-        status = self._bury(pid)
-        ours.close()
-        # First the end, then the word about it: who hears that it is over may start a successor at once (I3).
-        if not self._kill(me, self._clock):
+        try:
+            voice.start()
+            Ear(self._channel, self._ticket, self._attempt, voice, self._clock, self._heard, self._end).start()
+            decided = self._follow(ours, voice, deadline)
+            status = self._bury(pid)
+            ours.close()
+        finally:
+            # First the end, then the word about it: who hears that it is over may start a successor at once (I3).
+            # Whatever broke here, nobody works on in a slot that is given back.
+            dead = self._kill(me, self._clock)
+        if not dead:
             voice.say(Note("Some processes of this attempt could not be ended."))
         reason = self._stop
         if not reason and not decided:

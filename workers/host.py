@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fleet.adapters import fork
-from fleet.adapters.launcher import folder_of, holder, leave, sign, take
+from fleet.adapters.launcher import folder_of, holder, leave, sign, take, tidy
 from fleet.core.errors import FleetError, UsageError
 from fleet.core.ports import Clock
 
@@ -26,6 +26,8 @@ _MOST = 4096
 _REQUEST_S = 2.0
 _LOOK_S = 5.0
 _TIDIED = 2
+# As long as what becomes of a ticket may be asked for: an attempt that was killed leaves its folder as a trace.
+_TRACE_S = 30 * 86_400.0
 
 
 class AttemptHost:
@@ -136,6 +138,7 @@ class AttemptHost:
         if not self._untidy:
             return
         try:
+            tidy(self._attempts, self._clock.now() - _TRACE_S)
             self._on_gone()
         except OSError as error:
             print(f"attempts: what an attempt left is not removed yet: {error}", file=sys.stderr, flush=True)

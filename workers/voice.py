@@ -16,7 +16,7 @@ from fleet.core.events import CommandSeen, Envelope, EventData, Heartbeat, Note,
 from fleet.core.ports import AttemptChannel, Clock
 from fleet.core.ticket import Ticket
 from workers.outcome import unwanted
-from workers.spool import Spool
+from workers.spool import ESSENTIAL, Spool
 
 HEARTBEAT_S = 5.0
 _BATCH = 100
@@ -55,11 +55,15 @@ class Voice:
                 self._spool.drop()
                 return False
             dropped = self._spool.dropped()
-            if dropped:
-                self._spool.append(self._next(Note(f"{dropped} events of this attempt had no room and were not kept.")))
-            self._spool.append(self._next(data))
+            told = Note(f"{dropped} events of this attempt had no room and were not kept.")
+            decides = isinstance(data, ESSENTIAL)
+            if dropped and not self._spool.append(self._next(told), decides):
+                self._spool.drop(dropped)
+            kept = self._spool.append(self._next(data), decides)
+            if not kept:
+                self._spool.drop()
             self._changed.notify_all()
-            return True
+            return kept
 
     def _next(self, data: EventData) -> Envelope:
         return replace(self._blank, seq=self._spool.last + 1, at=self._clock.now(), data=data)

@@ -57,13 +57,12 @@ _SUPERVISED = (
     "past",
     "history",
 )
-_SUPERVISED_PATTERNS = ("view:*", "log:*", "tell:*")
+_SUPERVISED_PATTERNS = ("log:*", "tell:*")
 
 _WRITES: Mapping[Role, tuple[str, ...]] = {
     Role.SUPERVISOR: (
         *(f"fleet:{SHARD}:{name}" for name in (*_SUPERVISED, *_SUPERVISED_PATTERNS)),
         f"fleet:{SHARD}:in:admission",
-        f"fleet:{SHARD}:in:supervisor",
         "fleet:{adm}:*",
         "fleet:meta",
         "fleet:members",

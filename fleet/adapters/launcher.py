@@ -151,6 +151,30 @@ def leave(folder: Path) -> None:
         folder.rmdir()
 
 
+def tidy(attempts: Path, before: float) -> None:
+    """What a guard that was killed wanted to say is removed, and what is older than ``before`` (Unix time) altogether.
+
+    Until then the folder stays: it shows that the attempt began (``fleet.local.attempts``).
+    """
+    for folder in list(attempts.iterdir()) if attempts.is_dir() else ():
+        try:
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            # Shared, so that nobody takes us for a live guard; one that starts just now tries again.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            for file in list(folder.iterdir()):
+                if file.name != "lock":
+                    file.unlink()
+            if os.fstat(lock).st_mtime < before:
+                leave(folder)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(lock)
+
+
 def holder(folder: Path) -> int | None:
     """The pid of the live guard of this attempt; None when there is none."""
     try:

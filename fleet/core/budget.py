@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# More than anybody spends. A sum of what a provider or an attempt claims stays a number that can be written down.
+_MOST = 1e9
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -16,11 +19,12 @@ class Cost:
     unknown: bool = False
 
     def __add__(self, other: Cost) -> Cost:
+        """Nothing that is claimed takes away from what was spent, nor makes it endless."""
         return Cost(
-            self.usd + other.usd,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.model_calls + other.model_calls,
+            self.usd + min(max(other.usd, 0.0), _MOST),
+            self.input_tokens + max(other.input_tokens, 0),
+            self.output_tokens + max(other.output_tokens, 0),
+            self.model_calls + max(other.model_calls, 0),
             self.unknown or other.unknown,
         )
 

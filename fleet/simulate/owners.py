@@ -81,6 +81,8 @@ class Owner:
             # A boundary: whatever ends a supervisor that nobody killed is a bug of ours.
             what = error.message if isinstance(error, FleetError) else repr(error)
             raise Broken("I6", "", f"the supervisor ended in {type(error).__name__}: {what}") from error
+        if self._supervisor.trouble:
+            raise Broken("I6", "", f"the supervisor could not go on with a ticket: {self._supervisor.trouble}")
         low, high = IDLE_S if self._idle() else BUSY_S
         weather.time.after(pause or weather.chance.between(f"pace of {self.name}", low, high), self._turn)
 

@@ -69,6 +69,18 @@ MUTANTS = {
         8,
         Mutant("supervisor.post:Post._wake", "self._agenda.at(effect.id, mono + self._rewake_after)", "pass"),
     ),
+    "no bug of ours about a decision": (
+        "I6",
+        0,
+        8,
+        Mutant("fleet.core.states:allowed", "return reason in", "return reason is not Reason.LOST and reason in"),
+    ),
+    "no bug of ours about a word": (
+        "I6",
+        0,
+        8,
+        Mutant("supervisor.fold:_note", "if isinstance(event.data, PublishStarted):", "if event.data.missing:"),
+    ),
     "compensation": (
         "I20",
         41,

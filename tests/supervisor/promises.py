@@ -47,6 +47,11 @@ class Promises:
                 REACHED[view.state] += 1
 
     @invariant()
+    def no_ticket_meets_a_bug_of_ours(self) -> None:
+        if self.under_way:
+            assert not self.keeper.trouble, f"I6: {self.keeper.trouble}"
+
+    @invariant()
     def words_are_folded_in_order_and_without_a_gap(self) -> None:
         if not self.under_way:
             return

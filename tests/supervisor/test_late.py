@@ -175,7 +175,7 @@ def test_its_heartbeats_are_no_sign_of_life_of_its_successor(world: World) -> No
         Mutant("lua:step", "return 'BEGUN ' .. ARGV[i + 1]", "local _ = 1", both_at_once),
         Mutant("supervisor.late:hand_over", "unbegun=successor(view)", 'unbegun=""', back_too_late),
         Mutant("supervisor.late:speaks", "if event.source is not Source.ATTEMPTS", "if True", back_in_time),
-        Mutant("supervisor.shard:ShardKeeper._decide_all", "self._withdraw(turn, view)\n", "pass\n", back_in_time),
+        Mutant("supervisor.shard:ShardKeeper._decide_about", "self._withdraw(turn, view)\n", "pass\n", back_in_time),
         Mutant("supervisor.service:Supervisor._write", "keeper.shard.claimed |= claimed", "pass", back_too_late),
         Mutant("supervisor.late:overtaken", "if not view.late.attempt:", "if True:", back_too_late),
     ],

@@ -345,7 +345,7 @@ MUTANTS = {
     ),
     "withdrawal": (
         "I3",
-        Mutant("supervisor.shard:ShardKeeper._decide_all", "self._withdraw(turn, view)\n", "pass\n"),
+        Mutant("supervisor.shard:ShardKeeper._decide_about", "self._withdraw(turn, view)\n", "pass\n"),
     ),
     "the number of the attempt": (
         "I8",
@@ -365,7 +365,7 @@ MUTANTS = {
         Mutant("supervisor.shard:ShardKeeper._take", "event.seq != view.seq + 1", "event.seq <= view.seq"),
     ),
     "the end": (
-        "The transition cancelled → cancelled",
+        "I6: .*The transition cancelled → cancelled",
         Mutant("supervisor.decide:decide", "if view.cancel and not view.state.terminal:", "if view.cancel:"),
     ),
 }

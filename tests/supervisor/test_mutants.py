@@ -209,7 +209,7 @@ MUTANTS = {
         losses.test_work_that_was_begun_is_not_woken_again,
     ),
     "orders of the state that is over": Mutant(
-        "supervisor.shard:ShardKeeper._decide_all",
+        "supervisor.shard:ShardKeeper._decide_about",
         "self._withdraw(turn, view)\n",
         "pass\n",
         fences.test_an_attempt_that_nobody_took_in_time_cannot_be_claimed_later,

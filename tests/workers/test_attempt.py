@@ -135,6 +135,7 @@ def test_a_killed_guard_leaves_nothing_behind(attempts: Attempts, tier: Tier) ->
     assert eventually(lambda: sleepers() == [])
     assert eventually(lambda: [path.name for path in attempts.layout.slots.iterdir() if path.is_dir()] == [])
     assert eventually(lambda: [path.name for path in attempts.scratch.iterdir() if path.is_dir()] == [])
+    assert eventually(lambda: [path.name for path in attempts.layout.attempts.glob("*/*")] == ["lock"])
 
 
 @pytest.mark.invariant("I10")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.adapters import fork, slots
+from fleet.adapters import fork, launcher, slots
 from fleet.adapters.artifacts import FolderArtifacts
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.launcher import folder_of, holder, leave, sign, take
@@ -19,6 +19,7 @@ from fleet.adapters.layout import SLOTS_PER_HOME, Layout
 from fleet.adapters.mirror import Mirrors
 from fleet.adapters.slots import Slots, remove_tree
 from fleet.core.errors import InternalError, TemporaryError
+from tests.support.mutants import Mutant
 from tests.support.wait import eventually
 from tests.workers.kit import git, make_repo
 
@@ -154,6 +155,47 @@ def test_a_lock_is_held_by_one_and_ends_with_its_holder(tmp_path: Path) -> None:
     leave(folder)
     os.close(again)
     assert not folder.exists()
+
+
+def left_behind(tmp_path: Path) -> None:
+    """The words of a killed guard go at once, the trace that it began goes late, and whoever lives loses nothing."""
+    for name in ("killed", "old", "live"):
+        lock = take(folder := folder_of(tmp_path, name, 1), CLOCK)
+        assert lock is not None
+        (folder / "events.spool").write_bytes(b"words")
+        if name == "live":
+            held = lock
+        else:
+            os.close(lock)
+    for name in ("old", "live"):
+        os.utime(folder_of(tmp_path, name, 1) / "lock", (0.0, 0.0))
+    launcher.tidy(tmp_path, CLOCK.now() - 60.0)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
+    assert left == ["killed.1/lock", "live.1/events.spool", "live.1/lock"]
+    assert not folder_of(tmp_path, "old", 1).exists()
+    os.close(held)
+
+
+@pytest.mark.invariant("I10")
+def test_what_a_killed_guard_wanted_to_say_is_removed(tmp_path: Path) -> None:
+    left_behind(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('file.name != "lock"', "False"),
+        ("< before", "< 0.0"),
+        ("fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)", "pass"),
+    ],
+    ids=["keeps the words", "keeps the trace for ever", "asks no lock"],
+)
+def test_a_janitor_of_locks_that_errs_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    Mutant("fleet.adapters.launcher:tidy", old, new).install(monkeypatch)
+    with pytest.raises(AssertionError):
+        left_behind(tmp_path)
 
 
 @pytest.mark.parametrize("ticket", ["", "..", "a/b", ".x"])

@@ -207,8 +207,8 @@ def too_many_words(tmp_path: Path) -> None:
         Mutant(
             "workers.spool:Spool.full", "self._end(self.last) >= self._most or self.last >= self._most_events", "False"
         ),
-        Mutant("workers.spool:Spool.full", "if isinstance(event.data, _ESSENTIAL):", "if False:"),
-        Mutant("workers.voice:Voice.say", "if dropped:", "if False:"),
+        Mutant("workers.spool:Spool.full", "if isinstance(event.data, ESSENTIAL):", "if False:"),
+        Mutant("workers.voice:Voice.say", "if dropped and not", "if False and not"),
     ],
     ids=lambda mutant: mutant.old[:40],
 )

@@ -115,7 +115,12 @@ MUTANTS = {
     "a probe goes unanswered": ("workers.guard:Guard._forward", "command.kind is CommandKind.PROBE", "False", answered),
     "a frozen loop looks alive": ("workers.liveness:sign", '_STATES.get(states[0], "waiting")', '"waiting"', answered),
     "an end that nobody looked at": ("workers.guard:Guard._carry_out", "below(os.getpid())", "-1", ended),
-    "the tree is not killed": ("workers.guard:Guard._watch", "not self._kill(me, self._clock)", "False", ended),
+    "the tree is not killed": (
+        "workers.guard:Guard._watch",
+        "dead = self._kill(me, self._clock)",
+        "dead = True",
+        ended,
+    ),
 }
 
 
