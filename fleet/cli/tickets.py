@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import webbrowser
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,9 @@ from fleet.core.states import Reason, State
 from fleet.core.story import story
 from fleet.core.view import TicketView
 from fleet.local.client import Client
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Name = Annotated[str, typer.Argument(help="Ticket id, the beginning of one, or the issue's number.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines for scripts.")]
@@ -45,23 +49,54 @@ def list_tickets(
     _print_table(fleet, shown, every)
 
 
-def _print_table(fleet: Client, shown: list[TicketView], every: bool) -> None:
-    from rich.console import Console  # noqa: PLC0415 - no other command of these draws
-    from rich.table import Table  # noqa: PLC0415
+# Columns with their least width, in the order in which they stand.
+_COLUMNS = {"ticket": 30, "state": 11, "spent": 7, "issue": 20, "title": 20, "why": 20}
+# What a narrow terminal goes without, in this order: shrunk evenly, neither state nor reason could be read.
+_SPARED = ("issue", "title", "spent")
 
-    table = Table(box=None, pad_edge=False)
-    ledger, sums = fleet.ledger(), money.book(fleet)
-    for column, least in (("ticket", 30), ("state", 11), ("spent", 5), ("issue", 20), ("title", 20), ("why", 20)):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)
-    for view in shown:
-        text = _short(why(view, ledger.why(view.id)))
-        state = view.state.value.replace("_", " ")
-        spent = money.short(sums.ticket(view.id))
-        table.add_row(view.id, state, spent, safe(view.ticket.issue), safe(_short(view.ticket.title, 40)), safe(text))
+
+def columns(width: int) -> tuple[str, ...]:
+    """What of ``_COLUMNS`` has room in ``width`` letters; ticket, state and why always stand."""
+    shown = dict(_COLUMNS)
+    for name in _SPARED:
+        if sum(shown.values()) + len(shown) > width:
+            del shown[name]
+    return tuple(shown)
+
+
+def drawn(rows: Sequence[Mapping[str, str]], width: int) -> Table:
+    """``rows`` hold a text for each of ``_COLUMNS``; it stands as it is, whatever it means to the library."""
+    from rich.table import Table  # noqa: PLC0415 - no other command of these draws
+    from rich.text import Text  # noqa: PLC0415
+
+    table, names = Table(box=None, pad_edge=False), columns(width)
+    for name in names:
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=_COLUMNS[name])
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in names))
+    return table
+
+
+def _print_table(fleet: Client, shown: list[TicketView], every: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
-    console.print(table if shown else "no tickets" if every else "no open tickets (see ended ones with --all)")
+    ledger, sums = fleet.ledger(), money.book(fleet)
+    rows = [
+        {
+            "ticket": view.id,
+            "state": view.state.value.replace("_", " "),
+            "spent": money.short(sums.ticket(view.id)),
+            "issue": safe(view.ticket.issue),
+            "title": safe(_short(view.ticket.title, 40)),
+            "why": safe(_short(why(view, ledger.why(view.id)))),
+        }
+        for view in shown
+    ]
+    empty = "no tickets" if every else "no open tickets (see ended ones with --all)"
+    console.print(drawn(rows, console.width) if rows else empty)
 
 
 @app.command()
