@@ -171,10 +171,14 @@ def steer(
     words = " ".join(text.split())[:2000]
     if not words:
         raise UsageError("There is nothing to say.", 'Write it as the last word: fleet steer TICKET "…".')
-    if view.state.terminal or view.agent.startswith("command:"):
-        what = "has ended" if view.state.terminal else "runs a command, which cannot listen"
-        raise UsageError(f"{view.id} {what}.", "Only a ticket with a model can be steered.")
+    if not view.listens:
+        command = view.agent.startswith("command:")
+        what = "runs a command, which cannot listen" if command else f"is {view.state.value.replace('_', ' ')}"
+        raise UsageError(f"{view.id} {what}.", "Only a ticket whose model goes on or may be retried can be steered.")
     fleet.tell(view, SteerRequested("cli", words))
+    if view.state.terminal:
+        said(as_json, view, f"told; its next attempt reads it: fleet retry {view.id}")
+        return
     answered = view.state is State.PARKED and view.reason is Reason.NEEDS_INPUT
     said(as_json, view, "answered; queued again" if answered else "told")
 

@@ -235,6 +235,28 @@ def test_an_ended_ticket_is_tried_again_and_its_successor_is_the_one_addressed(t
     assert one.done and talk.view.news.retry_by == "bob"
 
 
+def test_a_ticket_that_was_given_up_is_told_what_was_missing_before_it_is_tried_again(talk: Talk) -> None:
+    talk.keep(replace(talk.view, state=State.ESCALATED, reason=Reason.POISON))
+    talk.write("bob", "/fleet steer use the other module")
+    talk.write("bob", "/fleet retry")
+    said, again = talk.look()
+    assert said.done and "/fleet retry" in said.answer and again.done
+    assert talk.view.steers == ("bob: use the other module",)
+
+
+@pytest.mark.parametrize("state", [State.IN_REVIEW, State.MERGED, State.CLOSED, State.CANCELLED])
+def test_words_that_nobody_will_read_are_refused(state: State) -> None:
+    for_nobody = replace(VIEW, state=state, reason=Reason.PUBLISHED)
+    answer = orders.heard(comment(""), orders.Order(Verb.STEER, "use the other module"), for_nobody)
+    assert not answer.done and "nobody can be told" in answer.answer
+
+
+def test_words_for_nobody_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    Mutant("fleet.intake.orders:heard", "not view.listens or not", "not").install(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_words_that_nobody_will_read_are_refused(State.MERGED)
+
+
 def test_a_policy_question_is_answered_with_its_commit(talk: Talk) -> None:
     head = "ab12" * 10
     talk.keep(replace(talk.view, state=State.PARKED, reason=Reason.APPROVAL, head=head))
