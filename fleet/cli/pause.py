@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from fleet.cli.app import app, put_json, running, say
-from fleet.cli.tickets import Json, await_state, said
+from fleet.cli.tickets import Json, await_rest, said
+from fleet.cli.wording import became
 from fleet.core.errors import UsageError
 from fleet.core.events import PauseRequested, ResumeRequested
 from fleet.core.states import Reason, State
@@ -37,11 +38,11 @@ def pause(name: Maybe = None, everything: Everything = False, as_json: Json = Fa
         _pause_all(fleet, as_json)
         return
     view = fleet.find(name or "")
-    if not view.state.active:
+    if not view.state.pausable:
         raise UsageError(f"{view.id} is {view.state.value.replace('_', ' ')}.", "There is nothing to pause.")
     fleet.tell(view, PauseRequested(BY))
-    await_state(fleet, view, State.PARKED)
-    said(as_json, view, "paused")
+    now = await_rest(fleet, view)
+    said(as_json, view, became(now, State.PARKED, Reason.PAUSED, "paused"))
 
 
 @app.command()
@@ -53,7 +54,10 @@ def resume(name: Maybe = None, everything: Everything = False, as_json: Json = F
         return
     view = fleet.find(name or "")
     if view.reason is not Reason.PAUSED:
-        raise UsageError(f"{view.id} is not paused.", "Parked for another reason, it wants `fleet retry`.")
+        way = (
+            f"`fleet show {view.id}` says what it waits for." if view.state is State.PARKED else "It needs no resuming."
+        )
+        raise UsageError(f"{view.id} is not paused.", way)
     fleet.tell(view, ResumeRequested(BY))
     said(as_json, view, "queued again")
 

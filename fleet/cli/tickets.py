@@ -16,7 +16,7 @@ from fleet.cli import story as attempts
 from fleet.cli.app import app, put_json, running, safe, say
 from fleet.cli.follow import follow_ticket
 from fleet.cli.live import Printer
-from fleet.cli.wording import agent_words, at_rest, hidden_words, result, why
+from fleet.cli.wording import agent_words, at_rest, became, hidden_words, result, why
 from fleet.core.archive import DamagedSegment, sealed_upto
 from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, Envelope, RetryRequested, SteerRequested
@@ -143,8 +143,8 @@ def cancel(
     if view.state.terminal:
         raise UsageError(f"{view.id} has already ended ({view.state.value}).", "There is nothing to cancel.")
     fleet.tell(view, CancelRequested("cli", why))
-    await_state(fleet, view, State.CANCELLED)
-    said(as_json, view, "cancelled")
+    now = await_rest(fleet, view)
+    said(as_json, view, became(now, State.CANCELLED, Reason.CANCELLED_BY_PERSON, "cancelled"))
 
 
 @app.command()
@@ -260,14 +260,17 @@ def change_of(fleet: Client, view: TicketView) -> None:
     print()
 
 
-def await_state(fleet: Client, view: TicketView, wanted: State) -> None:
+def await_rest(fleet: Client, view: TicketView) -> TicketView:
+    """The ticket once it moved from where ``view`` has it and rests; after 10 s as it is then."""
     ledger, clock = fleet.ledger(), fleet.wiring.clock
     until = clock.monotonic() + 10.0
+    now = view
     while clock.monotonic() < until:
-        now = ledger.view(view.id)
-        if now is not None and (now.state is wanted or at_rest(now.state)):
-            return
+        now = ledger.view(view.id) or now
+        if at_rest(now.state) and (now.state, now.reason) != (view.state, view.reason):
+            break
         clock.sleep(0.05)
+    return now
 
 
 def said(as_json: bool, view: TicketView, what: str) -> None:

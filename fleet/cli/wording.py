@@ -220,6 +220,16 @@ def why(view: TicketView, admission: str) -> str:
             assert_never(never)
 
 
+def became(view: TicketView, state: State, reason: Reason, word: str) -> str:
+    """What came of a person's order that was to bring the ticket into ``state`` for ``reason``; ``word``: "paused"."""
+    if (view.state, view.reason) == (state, reason):
+        return word
+    is_now = view.state.value.replace("_", " ")
+    if at_rest(view.state):
+        return f"was not {word}: it is {is_now} ({view.reason.value.replace('_', ' ')})"
+    return f"will be {word}: it is still {is_now}"
+
+
 def _in_doubt(view: TicketView) -> bool:
     """Whether it waits since its ledger was lost, and asked nothing: there is no question that words would answer."""
     return view.recovered is not None and view.reason is Reason.NEEDS_INPUT and "`fleet retry " in view.detail

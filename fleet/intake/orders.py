@@ -69,7 +69,7 @@ def heard(comment: Comment, order: Order, view: TicketView) -> CommentHeard:
         case Verb.CANCEL:
             return answered(False, state) if view.state.terminal else answered(True, "it is cancelled", order.text)
         case Verb.PAUSE:
-            return answered(True, "it pauses") if view.state.active else answered(False, state)
+            return answered(True, "it pauses") if view.state.pausable else answered(False, state)
         case Verb.RESUME:
             return answered(True, "it goes on") if view.reason is Reason.PAUSED else answered(False, state)
         case Verb.APPROVE:
