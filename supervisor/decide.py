@@ -29,7 +29,6 @@ __all__ = ["Decision", "Moment", "Order", "decide", "order"]
 _AT_WORK = frozenset({State.STARTING, State.RUNNING})
 # Nothing was wrong with the work, and what it waited for is over.
 _AT_ONCE = frozenset({Reason.LOST, Reason.HANDED_BACK})
-_CAN_PAUSE = frozenset({State.QUEUED, State.STARTING, State.RUNNING, State.GATING, State.BACKING_OFF})
 
 
 # Seconds after a cancel at which a pull request is looked for that nobody told of. A publisher may stand still between
@@ -41,7 +40,7 @@ def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     """The next decision, or None when the ticket waits for something outside."""
     if view.cancel and not view.state.terminal:
         return _cancel(view)
-    if view.news.pause_by and view.state in _CAN_PAUSE:
+    if view.news.pause_by and view.state.pausable:
         return _pause(view)
     match view.state:
         case State.QUEUED:

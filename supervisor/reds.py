@@ -54,7 +54,7 @@ def unchanged(view: TicketView, moment: Moment, policy: Policy) -> Decision | No
         poison = (
             f"The agent handed over the same change {times} times, and on it this is red: {names}. Look at what the "
             "gate says: if the gate is wrong, mend it on the base branch; if the issue leaves something open, say it "
-            "there or with `fleet steer`, or name another agent."
+            "with `fleet steer`. Then `fleet retry`."
         )
         return end(view, State.ESCALATED, Reason.POISON, poison)
     return Decision(StateChanged(State.BACKING_OFF, Reason.GATES_RED, said, moment.now), return_slot(view))

@@ -40,7 +40,7 @@ _REMEDY = {
     Reason.LOST: "Its process vanishes each time: look at this machine's memory, and at what the issue makes it run.",
     Reason.CRASHED: "Its process dies each time: look at sandbox.memory_bytes and at logs/attempts.log in the home.",
     Reason.STALLED: "The agent gets stuck each time: split the issue, or say what is missing with `fleet steer`.",
-    Reason.PROTOCOL: "The agent hands nothing over each time: say in the issue what should change.",
+    Reason.PROTOCOL: "The agent hands nothing over each time: say with `fleet steer` what should change.",
     Reason.AGENT_ERROR: "The agent fails the same way each time: change what it names, or name another agent.",
 }
 # A lost or stalled attempt was already waited for, so its successor starts at once.

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from fleet.cli.app import app, put_json, running, say
-from fleet.cli.tickets import Json, said
+from fleet.cli.tickets import Json, await_rest, said
+from fleet.cli.wording import became
 from fleet.core.errors import UsageError
 from fleet.core.events import PauseRequested, ResumeRequested
 from fleet.core.states import Reason, State
@@ -38,10 +39,11 @@ def pause(name: Maybe = None, everything: Everything = False, as_json: Json = Fa
         _pause_all(fleet, as_json)
         return
     view = fleet.find(name or "")
-    if not view.state.active:
+    if not view.state.pausable:
         raise UsageError(f"{view.id} is {view.state.value.replace('_', ' ')}.", "There is nothing to pause.")
     at_forge = promise(fleet, view, PauseRequested(BY))
-    said(as_json, view, "paused", at_forge)
+    now = await_rest(fleet, view)
+    said(as_json, view, became(now, State.PARKED, Reason.PAUSED, "paused"), at_forge)
 
 
 @app.command()
@@ -53,7 +55,10 @@ def resume(name: Maybe = None, everything: Everything = False, as_json: Json = F
         return
     view = fleet.find(name or "")
     if view.reason is not Reason.PAUSED:
-        raise UsageError(f"{view.id} is not paused.", "Parked for another reason, it wants `fleet retry`.")
+        way = (
+            f"`fleet show {view.id}` says what it waits for." if view.state is State.PARKED else "It needs no resuming."
+        )
+        raise UsageError(f"{view.id} is not paused.", way)
     at_forge = promise(fleet, view, ResumeRequested(BY))
     said(as_json, view, "queued again", at_forge)
 

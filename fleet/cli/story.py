@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.core.ports import Artifacts
-from fleet.core.story import CHANGE, CHANGE_REF, PARTIAL, AttemptStory, artifact
+from fleet.core.story import CHANGE, CHANGE_REF, PARTIAL, AttemptStory, artifact, telling
 from fleet.core.view import TicketView
 
 _MOST_LINES = 15
@@ -46,9 +46,10 @@ def lines(view: TicketView, told: Sequence[AttemptStory], artifacts: Artifacts) 
         left = kept(artifacts, view.id, one.number)
         if left is not None:
             yield f"    {left[0]} kept: {fetch_line(view, one.number, left[1])}"
-    if told and told[-1].digest and not view.state.active:
-        yield f"what attempt {told[-1].number} said last:"
-        words = [line for line in told[-1].digest.splitlines() if line.strip()]
+    last = telling(told) if told and not view.state.active else None
+    if last is not None and last.digest:
+        yield f"what attempt {last.number} said last:"
+        words = [line for line in last.digest.splitlines() if line.strip()]
         yield from (f"    {line[:160]}" for line in words[-_MOST_LINES:])
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import webbrowser
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +16,7 @@ from fleet.cli import story as attempts
 from fleet.cli.app import app, put_json, running, safe, say
 from fleet.cli.follow import follow_ticket
 from fleet.cli.live import Printer
-from fleet.cli.wording import agent_words, hidden_words, result, why
+from fleet.cli.wording import agent_words, at_rest, became, hidden_words, result, why
 from fleet.core.archive import DamagedSegment, sealed_upto
 from fleet.core.errors import UsageError
 from fleet.core.events import CancelRequested, Envelope, RetryRequested, SteerRequested
@@ -24,6 +25,9 @@ from fleet.core.story import story
 from fleet.core.view import TicketView
 from fleet.local.client import Client
 from fleet.local.word import promise
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Name = Annotated[str, typer.Argument(help="Ticket id, the beginning of one, or the issue's number.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines for scripts.")]
@@ -46,23 +50,54 @@ def list_tickets(
     _print_table(fleet, shown, every)
 
 
-def _print_table(fleet: Client, shown: list[TicketView], every: bool) -> None:
-    from rich.console import Console  # noqa: PLC0415 - no other command of these draws
-    from rich.table import Table  # noqa: PLC0415
+# Columns with their least width, in the order in which they stand.
+_COLUMNS = {"ticket": 30, "state": 11, "spent": 7, "issue": 20, "title": 20, "why": 20}
+# What a narrow terminal goes without, in this order: shrunk evenly, neither state nor reason could be read.
+_SPARED = ("issue", "title", "spent")
 
-    table = Table(box=None, pad_edge=False)
-    ledger, sums = fleet.ledger(), money.book(fleet)
-    for column, least in (("ticket", 30), ("state", 11), ("spent", 5), ("issue", 20), ("title", 20), ("why", 20)):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)
-    for view in shown:
-        text = _short(why(view, ledger.why(view.id)))
-        state = view.state.value.replace("_", " ")
-        spent = money.short(sums.ticket(view.id))
-        table.add_row(view.id, state, spent, safe(view.ticket.issue), safe(_short(view.ticket.title, 40)), safe(text))
+
+def columns(width: int) -> tuple[str, ...]:
+    """What of ``_COLUMNS`` has room in ``width`` letters; ticket, state and why always stand."""
+    shown = dict(_COLUMNS)
+    for name in _SPARED:
+        if sum(shown.values()) + len(shown) > width:
+            del shown[name]
+    return tuple(shown)
+
+
+def drawn(rows: Sequence[Mapping[str, str]], width: int) -> Table:
+    """``rows`` hold a text for each of ``_COLUMNS``; it stands as it is, whatever it means to the library."""
+    from rich.table import Table  # noqa: PLC0415 - no other command of these draws
+    from rich.text import Text  # noqa: PLC0415
+
+    table, names = Table(box=None, pad_edge=False), columns(width)
+    for name in names:
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=_COLUMNS[name])
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in names))
+    return table
+
+
+def _print_table(fleet: Client, shown: list[TicketView], every: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
-    console.print(table if shown else "no tickets" if every else "no open tickets (see ended ones with --all)")
+    ledger, sums = fleet.ledger(), money.book(fleet)
+    rows = [
+        {
+            "ticket": view.id,
+            "state": view.state.value.replace("_", " "),
+            "spent": money.short(sums.ticket(view.id)),
+            "issue": safe(view.ticket.issue),
+            "title": safe(_short(view.ticket.title, 40)),
+            "why": safe(_short(why(view, ledger.why(view.id)))),
+        }
+        for view in shown
+    ]
+    empty = "no tickets" if every else "no open tickets (see ended ones with --all)"
+    console.print(drawn(rows, console.width) if rows else empty)
 
 
 @app.command()
@@ -109,7 +144,8 @@ def cancel(
     if view.state.terminal:
         raise UsageError(f"{view.id} has already ended ({view.state.value}).", "There is nothing to cancel.")
     at_forge = promise(fleet, view, CancelRequested("cli", why))
-    said(as_json, view, "cancelled", at_forge)
+    now = await_rest(fleet, view)
+    said(as_json, view, became(now, State.CANCELLED, Reason.CANCELLED_BY_PERSON, "cancelled"), at_forge)
 
 
 @app.command()
@@ -136,10 +172,14 @@ def steer(
     words = " ".join(text.split())[:2000]
     if not words:
         raise UsageError("There is nothing to say.", 'Write it as the last word: fleet steer TICKET "…".')
-    if view.state.terminal or view.agent.startswith("command:"):
-        what = "has ended" if view.state.terminal else "runs a command, which cannot listen"
-        raise UsageError(f"{view.id} {what}.", "Only a ticket with a model can be steered.")
+    if not view.listens:
+        command = view.agent.startswith("command:")
+        what = "runs a command, which cannot listen" if command else f"is {view.state.value.replace('_', ' ')}"
+        raise UsageError(f"{view.id} {what}.", "Only a ticket whose model goes on or may be retried can be steered.")
     fleet.tell(view, SteerRequested("cli", words))
+    if view.state.terminal:
+        said(as_json, view, f"told; its next attempt reads it: fleet retry {view.id}")
+        return
     answered = view.state is State.PARKED and view.reason is Reason.NEEDS_INPUT
     said(as_json, view, "answered; queued again" if answered else "told")
 
@@ -219,6 +259,19 @@ def change_of(fleet: Client, view: TicketView) -> None:
     for file in found.files:
         print(f"  +{file.insertions:<5} −{file.deletions:<5} {safe(file.path)}")
     print()
+
+
+def await_rest(fleet: Client, view: TicketView) -> TicketView:
+    """The ticket once it moved from where ``view`` has it and rests; after 10 s as it is then."""
+    ledger, clock = fleet.ledger(), fleet.wiring.clock
+    until = clock.monotonic() + 10.0
+    now = view
+    while clock.monotonic() < until:
+        now = ledger.view(view.id) or now
+        if at_rest(now.state) and (now.state, now.reason) != (view.state, view.reason):
+            break
+        clock.sleep(0.05)
+    return now
 
 
 def said(as_json: bool, view: TicketView, what: str, at_forge: bool | None = None) -> None:

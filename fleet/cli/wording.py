@@ -48,6 +48,7 @@ NEXT = {
     "needs_input": 'answer with `fleet steer {id} "…"`; it then goes on by itself',
     "config": "mend it as said above, then `fleet retry {id}`",
 }
+_AGAIN = "`fleet retry {id}`"
 
 
 def exit_code(state: State) -> int:
@@ -208,7 +209,8 @@ def why(view: TicketView, admission: str) -> str:
         case State.BACKING_OFF:
             return f"tries again {_at(view.until)} ({words}){_said(detail)}"
         case State.PARKED:
-            hint = NEXT.get(view.reason.value, "`fleet retry {id}`").format(id=view.id)
+            hint = _AGAIN if _in_doubt(view) else NEXT.get(view.reason.value, _AGAIN)
+            hint = hint.format(id=view.id)
             return f"waits for a person ({words}){_said(detail)} Next: {hint}"
         case State.ESCALATED | State.REJECTED:
             return f"ended ({words}){_said(detail)} Next: `fleet retry {view.id}`"
@@ -216,6 +218,21 @@ def why(view: TicketView, admission: str) -> str:
             return f"ended ({words}){_said(detail)}"
         case _ as never:
             assert_never(never)
+
+
+def became(view: TicketView, state: State, reason: Reason, word: str) -> str:
+    """What came of a person's order that was to bring the ticket into ``state`` for ``reason``; ``word``: "paused"."""
+    if (view.state, view.reason) == (state, reason):
+        return word
+    is_now = view.state.value.replace("_", " ")
+    if at_rest(view.state):
+        return f"was not {word}: it is {is_now} ({view.reason.value.replace('_', ' ')})"
+    return f"will be {word}: it is still {is_now}"
+
+
+def _in_doubt(view: TicketView) -> bool:
+    """Whether it waits since its ledger was lost, and asked nothing: there is no question that words would answer."""
+    return view.recovered is not None and view.reason is Reason.NEEDS_INPUT and "`fleet retry " in view.detail
 
 
 def _came_by(view: TicketView) -> str:

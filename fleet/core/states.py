@@ -39,6 +39,11 @@ class State(Enum):
         """Whether the fleet itself works on the ticket or will without anybody's help."""
         return not self.terminal and self not in (State.PARKED, State.IN_REVIEW)
 
+    @property
+    def pausable(self) -> bool:
+        """Whether a person may pause it. What is being published is not stopped halfway: a moment later it rests."""
+        return self.active and self is not State.PUBLISHING
+
 
 TERMINAL = frozenset({State.MERGED, State.CLOSED, State.CANCELLED, State.REJECTED, State.ESCALATED})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from fleet.core.budget import Cost
@@ -100,6 +100,14 @@ def _of_attempt(known: AttemptStory, event: Envelope) -> AttemptStory:
     if isinstance(data, AttemptFailed) and not known.ended:
         return replace(known, digest=data.digest or data.detail)
     return known
+
+
+def telling(told: Sequence[AttemptStory]) -> AttemptStory:
+    """Whose words a person should read: the last attempt that left any. One whose change was known to be red has none.
+
+    ``told`` is not empty.
+    """
+    return next((one for one in reversed(told) if one.red or one.digest), told[-1])
 
 
 def artifact(ticket: str, attempt: int, what: str, suffix: str = "bundle") -> str:

@@ -174,6 +174,12 @@ class TicketView:
         return self.passed_to or self.ticket.agent
 
     @property
+    def listens(self) -> bool:
+        """Whether words for its agent reach one: now, or in the next attempt of a ticket that a person may retry."""
+        ended = self.state.terminal and self.state not in (State.REJECTED, State.ESCALATED)
+        return not (ended or self.state is State.IN_REVIEW or self.agent.startswith("command:"))
+
+    @property
     def following(self) -> tuple[str, ...]:
         """Who takes over after that, in order."""
         route = self.ticket.route

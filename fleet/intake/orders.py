@@ -60,15 +60,16 @@ def heard(comment: Comment, order: Order, view: TicketView) -> CommentHeard:
         case Verb.WHY:
             return answered(False, f"{state}. {view.detail or view.activity}".strip()[:400])
         case Verb.STEER:
-            if view.state.terminal or view.agent.startswith("command:") or not order.text:
+            if not view.listens or not order.text:
                 return answered(False, f"nobody can be told: {state}" if order.text else "say what it should know")
-            return answered(True, "the agent is told", order.text)
+            later = "its next agent is told; say /fleet retry" if view.state.terminal else "the agent is told"
+            return answered(True, later, order.text)
         case Verb.RETRY:
             return answered(True, "it is tried again") if view.state in _AGAIN else answered(False, state)
         case Verb.CANCEL:
             return answered(False, state) if view.state.terminal else answered(True, "it is cancelled", order.text)
         case Verb.PAUSE:
-            return answered(True, "it pauses") if view.state.active else answered(False, state)
+            return answered(True, "it pauses") if view.state.pausable else answered(False, state)
         case Verb.RESUME:
             return answered(True, "it goes on") if view.reason is Reason.PAUSED else answered(False, state)
         case Verb.APPROVE:

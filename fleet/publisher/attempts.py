@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fleet.core.digest import useful
 from fleet.core.states import State
-from fleet.core.story import AttemptStory
+from fleet.core.story import AttemptStory, telling
 from fleet.core.view import TicketView
 from fleet.publisher.markdown import cell, code
 
@@ -39,9 +39,9 @@ def attempt_lines(
         who = f" {cell(one.agent, 60)} |" if relay else ""
         yield f"| {one.number} | {ended} | {one.seconds:.0f} s | {one.turns} | {cost} | {made} |{who}"
     yield ""
-    last = told[-1]
+    last = telling(told)
     if last.red:
-        yield "Refused by:"
+        yield f"Attempt {last.number} was refused by:"
         yield from (f"- {code(gate, 300)}" for gate in last.red[:10])
         yield ""
     words = [line for line in useful(last.digest, _MOST_CHARS).splitlines() if line.strip()][:_MOST_LINES]
@@ -58,7 +58,13 @@ def next_lines(view: TicketView) -> Iterable[str]:
     if view.state not in (State.REJECTED, State.ESCALATED):
         return
     yield "What you can do:"
-    yield f"- {code(f'fleet retry {view.id}')} tries once more, and knows all of this;"
+    # Comments are looked at where a label is: elsewhere nobody would answer.
+    if view.listens:
+        comment = f" or a comment {code('/fleet steer …')}" if view.ticket.label else ""
+        steer = f'fleet steer {view.id} "…"'
+        yield f"- {code(steer)}{comment} tells the next attempt what was missing; then"
+    comment = f" or a comment {code('/fleet retry')}" if view.ticket.label else ""
+    yield f"- {code(f'fleet retry {view.id}')}{comment} tries once more, and knows all of this;"
     if view.ticket.label:
         yield f"- put the label {code(view.ticket.label, 60)} on again: a new ticket reads the issue as it is then;"
     yield "- take what is kept and finish it by hand, or close the issue."

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.cli.wording import NEXT, agent_words, why
+from fleet.cli.wording import NEXT, agent_words, became, why
+from fleet.core.recovery import Recovered
 from fleet.core.states import PARK_REASONS, TRANSITIONS, Reason, State
 from fleet.core.view import PullRequest, TicketView, Watch
 from tests.support.tickets import ticket
@@ -39,6 +40,27 @@ def test_every_state_and_reason_says_why_and_what_comes_next(state: State, reaso
         assert (reason in AGAIN) == ("again (" in said)
     if state.terminal or state in (State.PARKED, State.BACKING_OFF):
         assert reason.value.replace("_", " ") in said
+
+
+def test_a_recovered_ticket_in_doubt_is_not_answered_but_tried_again() -> None:
+    """It asked nothing: its comment could not be believed, and its detail says which two ways there are."""
+    detail = "The ledger was lost, and it was edited. `fleet retry demo-1` gives it one more try; …"
+    known = Recovered(State.PARKED, Reason.NEEDS_INPUT, detail)
+    doubted = replace(view(State.PARKED, Reason.NEEDS_INPUT, detail), recovered=known)
+    assert "steer" not in why(doubted, "") and f"Next: `fleet retry {doubted.id}`" in why(doubted, "")
+    asked = replace(doubted, detail="The agent asks: which one?")
+    assert "fleet steer" in why(asked, "")
+
+
+def test_what_became_of_an_order_is_what_the_ticket_is() -> None:
+    """It may have ended in the same moment, or nobody may have read the order yet."""
+    assert became(view(State.PARKED, Reason.PAUSED), State.PARKED, Reason.PAUSED, "paused") == "paused"
+    asked = became(view(State.PARKED, Reason.BUDGET), State.PARKED, Reason.PAUSED, "paused")
+    ended = became(view(State.IN_REVIEW, Reason.PUBLISHED), State.PARKED, Reason.PAUSED, "paused")
+    late = became(view(State.RUNNING, Reason.CLAIMED), State.CANCELLED, Reason.CANCELLED_BY_PERSON, "cancelled")
+    assert asked == "was not paused: it is parked (budget)"
+    assert ended == "was not paused: it is in review (published)"
+    assert late == "will be cancelled: it is still running"
 
 
 def test_every_reason_to_park_has_its_own_way_on() -> None:

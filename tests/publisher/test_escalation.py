@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from fleet.adapters.artifacts import FolderArtifacts
+from fleet.cli.story import lines
 from fleet.core.budget import Cost
 from fleet.core.codec import decode, encode
 from fleet.core.events import AttemptStarted, Envelope, EventData, GateFinished, Source
@@ -18,6 +21,7 @@ from tests.cli.test_story import CHANGE, HOSTILE, log
 from tests.support.mutants import Mutant
 from tests.support.tickets import ticket
 
+NONE = FolderArtifacts(Path("/nonexistent"))
 LOG = f"E   assert 5 == 4\n{HOSTILE}"
 
 
@@ -79,6 +83,26 @@ def test_the_issue_says_who_tried_what_is_kept_and_what_to_do() -> None:
         assert active not in outside, active
 
 
+def test_a_change_that_was_not_gated_again_is_told_with_what_refused_it_before() -> None:
+    """The last attempt handed the same over: no gate ran on it, and what a gate said stands with an earlier one."""
+    again = replace(story(relay())[1], ended="poison", digest="", red=())
+    text = texts.status_comment(escalated(), "<!-- -->", attempts=[story(relay())[0], again], kept=kept)
+    assert f"Attempt 1 was refused by:\n- `tests: {HOSTILE[:10]}" in text
+    assert "What attempt 1 ended with:" in text and "`E assert 5 == 4`" in text
+    shown = list(lines(escalated(), [story(relay())[0], again], NONE))
+    assert "what attempt 1 said last:" in shown and "    E   assert 5 == 4" in shown
+
+
+def test_an_agent_that_listens_is_told_what_was_missing() -> None:
+    view = escalated("fleet")
+    told = texts.status_comment(view, "<!-- -->", attempts=story(relay()), kept=kept)
+    assert f'`fleet steer {view.id} "…"`' in told and "`/fleet steer …`" in told and "`/fleet retry`" in told
+    command = replace(view, ticket=ticket(agent="command:true"), passed_to="")
+    text = texts.status_comment(command, "<!-- -->", attempts=story(relay()), kept=kept)
+    assert "fleet steer" not in text and f"`fleet retry {view.id}`" in text
+    assert "/fleet" not in text, "nobody looks at the comments of a repository that is not watched"
+
+
 def test_what_goes_on_says_nothing_of_giving_up() -> None:
     view = TicketView(ticket(), State.PARKED, Reason.CONFIG, 0.0, attempt=2)
     text = texts.status_comment(view, "<!-- -->", attempts=story(relay()), kept=kept)
@@ -94,6 +118,8 @@ def test_of_a_ticket_that_was_asked_for_for_ever_the_newest_attempts_are_kept() 
 HOLDS = test_it_holds_every_attempt_with_its_end_its_evidence_and_its_price
 SAYS = test_the_issue_says_who_tried_what_is_kept_and_what_to_do
 NEWEST = test_of_a_ticket_that_was_asked_for_for_ever_the_newest_attempts_are_kept
+BEFORE = test_a_change_that_was_not_gated_again_is_told_with_what_refused_it_before
+LISTENS = test_an_agent_that_listens_is_told_what_was_missing
 MUTANTS = {
     "everybody who worked": Mutant(
         "fleet.publisher.escalation:bundle", "for one in told if one.agent", "for one in told[-1:]", HOLDS
@@ -110,6 +136,8 @@ MUTANTS = {
     "words show, and do nothing": Mutant(
         "fleet.publisher.markdown:code", 'f"{fence}{pad}{inner}{pad}{fence}"', "inner", SAYS
     ),
+    "whose words are read": Mutant("fleet.core.story:telling", "one.red or one.digest", "True", BEFORE),
+    "who can be told": Mutant("fleet.publisher.attempts:next_lines", "if view.listens:", "if True:", LISTENS),
     "what a person can do": Mutant("fleet.publisher.attempts:next_lines", 'yield "What', 'return; yield "What', SAYS),
 }
 

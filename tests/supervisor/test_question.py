@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fleet.core.effects import EffectKind
-from fleet.core.events import AttemptFailed, Envelope, EventData, Source, SteerRequested
+from fleet.core.events import AttemptFailed, Envelope, EventData, RetryRequested, Source, SteerRequested
 from fleet.core.retry import FailureClass
 from fleet.core.states import Reason, State
 from fleet.core.view import News, TicketView
@@ -68,6 +70,15 @@ def test_the_answer_sends_it_on_and_stands_in_what_the_next_attempt_reads() -> N
     assert (view.state, view.reason) == (State.QUEUED, Reason.RESUMED)
     assert QUESTION in view.digest and "ann: The second one." in view.digest
     assert view.steers == (), "it would be told twice"
+
+
+@pytest.mark.parametrize("state", [State.ESCALATED, State.REJECTED])
+def test_what_is_said_to_a_ticket_that_was_given_up_waits_for_the_retry(state: State) -> None:
+    ended = TicketView(ticket(agent="anthropic"), state, Reason.POISON, 1.0, version=3, attempt=3)
+    told = happened(ended, SteerRequested("ann", "Use the other module."), Source.PEOPLE)
+    assert decide(told, NOW, Policy()) is None, "it waits for the retry"
+    again = decided(happened(told, RetryRequested("ann"), Source.PEOPLE))
+    assert again.state is State.QUEUED and again.steers == ("ann: Use the other module.",)
 
 
 def test_asking_counts_no_attempt() -> None:
