@@ -22,13 +22,16 @@ PAGES = ("pages:write", "issues:write", "pull_requests:write", "contents:write")
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
-    "{{ 7*7 }} {% raw %} ${7*7}",
+    "{{ 7919*7 }} {% raw %} ${7919*7}",
     "[x](javascript:alert(1)) [y](data:text/html,x) [z](/ann/demo/pull/1?token=x)",
     "![p](http://example.com/track.png)",
     "\x1b[31mred\x1b[0m\x07 \x00 \u202eevil\u202c \u200b\U000e0041",
     "<!-- top-secret-marker --> <a href='//x' onclick=alert(1)>a</a> <svg/onload=alert(1)>",
     "'" * 50 + "&amp;&lt;",
 )
+
+# None of it stands on a page as it is; the number is what a template would make of the third line.
+RAW = ("<script", "<img", "<svg/", 'javascript:alert(1)"', "\x1b", "\x07", "\u202e", "\u200b", "55433")
 
 
 class Browser:
@@ -119,7 +122,7 @@ def test_hostile_text_on_every_page(forge: Forge, work: Path, branch: Branch, mo
         for path in paths:
             page = ann.get(f"/{NAME}{path}")
             assert page.status_code == 200, path
-            for bad in ("<script", "<img", "<svg/", 'javascript:alert(1)"', "\x1b", "\x07", "\u202e", "\u200b", "49 "):
+            for bad in RAW:
                 if bad in page.text:
                     found.append(f"{path}: {bad!r}")
             if re.search(r"<[^>]*\son\w+=", page.text) or re.search(r'href="(?:javascript|data):', page.text):
