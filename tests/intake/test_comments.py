@@ -14,7 +14,7 @@ from fleet.adapters.ledger import RedisLedger
 from fleet.adapters.redis_client import connect
 from fleet.core.codec import decode_event
 from fleet.core.errors import FleetError, TemporaryError
-from fleet.core.events import CommentHeard, Envelope, Source, StateChanged, Verb
+from fleet.core.events import CommentHeard, Envelope, Source, Verb
 from fleet.core.forge import Comment
 from fleet.core.states import Reason, State
 from fleet.core.ticket import shard_of
@@ -25,10 +25,7 @@ from fleet.intake.comments import CommentIntake, Place, addressed, refusal
 from fleet.intake.orders import HELP, MOST_WORDS, heard
 from fleet.intake.sweep import Sweep
 from fleet.intake.webhook import CommentTold, read
-from supervisor.decide import decide
-from supervisor.decision import Moment
 from supervisor.fold import fold
-from supervisor.policy import Policy
 from tests.intake.room import Room
 from tests.intake.test_hostile import CORPUS, INVISIBLE
 from tests.publisher.conftest import world  # noqa: F401
@@ -245,33 +242,6 @@ def test_a_ticket_that_was_given_up_is_told_what_was_missing_before_it_is_tried_
     said, again = talk.look()
     assert said.done and "/fleet retry" in said.answer and again.done
     assert talk.view.steers == ("bob: use the other module",)
-
-
-@pytest.mark.parametrize("state", [State.IN_REVIEW, State.MERGED, State.CLOSED, State.CANCELLED])
-def test_words_that_nobody_will_read_are_refused(state: State) -> None:
-    for_nobody = replace(VIEW, state=state, reason=Reason.PUBLISHED)
-    answer = orders.heard(comment(""), orders.Order(Verb.STEER, "use the other module"), for_nobody)
-    assert not answer.done and "nobody can be told" in answer.answer
-
-
-@pytest.mark.parametrize("state", State)
-def test_pausing_is_promised_only_where_it_is_done(state: State) -> None:
-    asked = replace(VIEW, state=state, reason=Reason.CLAIMED, news=replace(VIEW.news, pause_by="bob"))
-    answer = orders.heard(comment(""), orders.Order(Verb.PAUSE), replace(VIEW, state=state, reason=Reason.CLAIMED))
-    decision = decide(asked, Moment(1.0), Policy())
-    pauses = (
-        decision is not None and isinstance(decision.event, StateChanged) and decision.event.reason is Reason.PAUSED
-    )
-    assert answer.done == pauses == state.pausable
-
-
-def test_words_for_nobody_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    Mutant("fleet.intake.orders:heard", "not view.listens or not", "not").install(monkeypatch)
-    with pytest.raises(AssertionError):
-        test_words_that_nobody_will_read_are_refused(State.MERGED)
-    Mutant("fleet.intake.orders:heard", "view.state.pausable", "view.state.active").install(monkeypatch)
-    with pytest.raises(AssertionError):
-        test_pausing_is_promised_only_where_it_is_done(State.PUBLISHING)
 
 
 def test_a_policy_question_is_answered_with_its_commit(talk: Talk) -> None:

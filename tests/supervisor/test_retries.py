@@ -175,7 +175,7 @@ def test_gates_publishing_and_claims_end_however_often_they_are_repeated(
 def test_poison_says_what_a_person_can_do_even_where_attempts_remain() -> None:
     for cause, words in (
         (F.CRASHED, "memory"),
-        (F.PROTOCOL, "say in the issue"),
+        (F.PROTOCOL, "say with `fleet steer`"),
         (LOST, "memory"),
         (F.DEADLINE, "agent"),
     ):
