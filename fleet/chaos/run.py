@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fleet.chaos.deck import Round, name_of, with_model
 from fleet.chaos.lane import Lane, lane
 from fleet.chaos.strike import Strike, prepared
-from fleet.chaos.verdict import Played
+from fleet.chaos.verdict import Played, put_aside
 from fleet.core.errors import FleetError
 from fleet.core.ports import Clock
 from fleet.core.view import TicketView
@@ -88,7 +88,7 @@ class Play:
             self._until_rest(place, strike, tickets)
             struck = strike.struck
         place.up()
-        return Played(one, struck, place.ends(repo, tickets), len(place.ledger().quarantine()) - before)
+        return Played(one, struck, place.ends(repo, tickets), put_aside(before, len(place.ledger().quarantine())))
 
     def _until_rest(self, place: Lane, strike: Strike, tickets: Sequence[str]) -> None:
         """Nobody helps, but a host that was killed is started again, as the next command does."""

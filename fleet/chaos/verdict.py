@@ -190,3 +190,8 @@ def _wrong(one: Played, trees: Mapping[tuple[bool, int], str]) -> Iterable[str]:
             yield f"{where}: ticket {end.place} is doubled: {end.pulls} pull requests, heads {sorted(end.heads)}"
         if _changed(end, trees.get((with_model(one.round.what), end.place))):
             yield f"{where}: ticket {end.place} made another tree than in the undisturbed run"
+
+
+def put_aside(before: int, after: int) -> int:
+    """Stale words of one round. Fewer than ``before`` means that the store was emptied, and what it kept with it."""
+    return after if after < before else after - before

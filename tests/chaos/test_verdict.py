@@ -23,7 +23,7 @@ from fleet.chaos.deck import (
     whole_deck,
 )
 from fleet.chaos.proxy import Fault
-from fleet.chaos.verdict import End, Played, Verdict
+from fleet.chaos.verdict import End, Played, Verdict, put_aside
 from fleet.core.states import State
 from tests.support.mutants import Mutant
 
@@ -186,3 +186,8 @@ def test_a_service_is_struck_while_it_has_work() -> None:
     assert deck.most(KillAt("attempt.after_claim"), 10) == deck.most(FreezeAt("attempt.after_claim"), 10) == 10
     assert [deck.most(KillAt("gates.begun"), tickets) for tickets in (1, 10)] == [1, 2]
     assert deck.most(FreezeAt("gates.begun"), 10) == 1
+
+
+def test_a_store_that_forgets_takes_nothing_off_the_count() -> None:
+    assert put_aside(3, 10) == 7
+    assert put_aside(300, 10) == 10
