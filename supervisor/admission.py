@@ -55,7 +55,7 @@ def request_of(view: TicketView, attempt: int) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What shards tell admission. ``verb``: ask, return, pr_open, pr_closed."""
+    """What shards tell admission. ``verb``: ask, return, pr_open (or on its way), pr_closed (or never opened)."""
 
     verb: str
     request: Request
@@ -70,7 +70,10 @@ class Choice:
 def choose(
     waiting: Mapping[str, Request], grants: Mapping[str, Request], pulls: Mapping[str, str], caps: Caps
 ) -> Choice:
-    """Grants for free places, and for everyone else the reason in words. ``pulls``: ticket → repo of its open PR."""
+    """Grants for free places, and for everyone else the reason in words.
+
+    ``pulls``: ticket → repo of its pull request that is open, or on its way from the gates.
+    """
     tenants = Counter(grant.tenant for grant in grants.values())
     repos = Counter(grant.repo for grant in grants.values())
     open_pulls = Counter(pulls.values())
@@ -130,8 +133,12 @@ def _blocked(
         return f"{tenants[request.tenant]} of {caps.of(request.tenant)} places of tenant {request.tenant} are taken"
     if repos[request.repo] >= caps.repo:
         return f"{repos[request.repo]} of {caps.repo} places of {request.repo} are taken"
-    if pulls[request.repo] >= caps.open_pull_requests:
-        return f"{pulls[request.repo]} pull requests of the fleet are open on {request.repo}; merge or close one"
+    # Whoever is at work now may open one, too: counted when it is open, a burst of tickets would pass the cap.
+    if pulls[request.repo] + repos[request.repo] >= caps.open_pull_requests:
+        return (
+            f"{caps.open_pull_requests} pull requests of the fleet may be open on {request.repo}; "
+            f"{pulls[request.repo]} are open or at the gates, {repos[request.repo]} are worked on: merge or close one"
+        )
     return ""
 
 
@@ -144,9 +151,13 @@ def holds(view: TicketView | None, attempt: int) -> bool:
     return view.state in (State.STARTING, State.RUNNING) and view.attempt == attempt
 
 
-def in_review(view: TicketView | None) -> bool:
-    """Whether the ticket's pull request is open."""
-    return view is not None and view.state is State.IN_REVIEW
+# From its hand-over to its end a change takes one of the open pull requests of its repository.
+PULLS = frozenset({State.GATING, State.PUBLISHING, State.IN_REVIEW})
+
+
+def has_pull(view: TicketView | None) -> bool:
+    """Whether the ticket's pull request is open or on its way."""
+    return view is not None and view.state in PULLS
 
 
 def reconcile(grants: Mapping[str, Request], views: Mapping[str, TicketView]) -> tuple[str, ...]:

@@ -6,11 +6,10 @@ Intake says where a recovered ticket goes (``fleet.intake.rebuild``); here it is
 from __future__ import annotations
 
 from fleet.core.budget import Cost
-from fleet.core.effects import Effect, EffectKind
 from fleet.core.events import StateChanged, TicketAccepted
 from fleet.core.states import PARK_REASONS, Reason, State, check
 from fleet.core.view import PullRequest, TicketView
-from supervisor.decision import Decision, Order
+from supervisor.decision import Decision
 
 
 def begun(accepted: TicketAccepted, at: float) -> TicketView:
@@ -51,7 +50,6 @@ def resumed(view: TicketView) -> Decision | None:
     if known is None or view.reason is not Reason.RECOVERED or known.state is State.QUEUED:
         return None
     if known.state is State.IN_REVIEW:
-        note = Order(Effect(EffectKind.NOTE_PR, view.id, view.attempt, data="open"))
-        return Decision(StateChanged(State.IN_REVIEW, Reason.RECOVERED, known.url), (note,))
+        return Decision(StateChanged(State.IN_REVIEW, Reason.RECOVERED, known.url))
     reason = known.reason if known.reason in PARK_REASONS else Reason.NEEDS_INPUT
     return Decision(StateChanged(State.PARKED, reason, known.detail))

@@ -15,7 +15,7 @@ from fleet.core.retry import repeated
 from fleet.core.states import PARK_REASONS, Reason, State
 from fleet.core.view import TicketView
 from supervisor.beginning import resumed
-from supervisor.decision import Decision, Moment, Order, end, order, pause_before, return_slot, tell, used_up
+from supervisor.decision import Decision, Moment, Order, counted, end, order, pause_before, return_slot, tell, used_up
 from supervisor.ladder import climb, stopped
 from supervisor.late import hand_over, overtaken
 from supervisor.policy import Policy
@@ -38,6 +38,11 @@ LOOKS = (5.0, 60.0, 600.0, 3600.0)
 
 def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     """The next decision, or None when the ticket waits for something outside."""
+    decision = _decide(view, moment, policy)
+    return None if decision is None else counted(view, decision)
+
+
+def _decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     if view.cancel and not view.state.terminal:
         return _cancel(view)
     if view.news.pause_by and view.state.pausable:
@@ -210,8 +215,7 @@ def _regate(view: TicketView, reason: Reason, detail: str, moment: Moment, polic
 
 def _publishing(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
     if view.pull_request is not None and view.pull_request.head_sha == view.head:
-        event = StateChanged(State.IN_REVIEW, Reason.PUBLISHED, view.pull_request.url)
-        return Decision(event, (Order(order(view, EffectKind.NOTE_PR, data="open")),))
+        return Decision(StateChanged(State.IN_REVIEW, Reason.PUBLISHED, view.pull_request.url))
     failed = view.news.publish_failed
     if failed is None:
         if moment.silent > policy.lost_after:
@@ -261,8 +265,7 @@ def _in_review(view: TicketView) -> Decision | None:
     if closed is None:
         return _unwanted_pull(view)
     state, reason = (State.MERGED, Reason.PR_MERGED) if closed.merged else (State.CLOSED, Reason.PR_CLOSED)
-    note = order(view, EffectKind.NOTE_PR, turn=1, data="closed")
-    return Decision(StateChanged(state, reason, f"by {closed.by}" if closed.by else ""), (Order(note),))
+    return Decision(StateChanged(state, reason, f"by {closed.by}" if closed.by else ""))
 
 
 def _asked_again(view: TicketView) -> Decision | None:
@@ -275,8 +278,6 @@ def _cancel(view: TicketView) -> Decision:
     orders: list[Order] = list(return_slot(view))
     if view.state in _AT_WORK:
         orders.append(Order(tell(view, CommandKind.CANCEL, view.cancel)))
-    if view.pull_request is not None:
-        orders.append(Order(order(view, EffectKind.NOTE_PR, turn=1, data="closed")))
     if view.state is State.PUBLISHING:
         for number, seconds in enumerate(LOOKS):
             look = Effect(EffectKind.WITHDRAW, view.id, view.attempt, number, 0, view.cancel)

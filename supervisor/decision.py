@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fleet.core.codec import encode
 from fleet.core.commands import Command, CommandKind
@@ -11,6 +11,7 @@ from fleet.core.events import Nudged, SlotAsked, StateChanged, SteersTold, Withd
 from fleet.core.retry import backoff
 from fleet.core.states import Reason, State
 from fleet.core.view import TicketView
+from supervisor.admission import PULLS
 from supervisor.policy import Policy
 from supervisor.stall import Quiet
 
@@ -77,3 +78,18 @@ def tell(view: TicketView, kind: CommandKind, text: str, number: int = 0) -> Eff
 def pause_before(policy: Policy, failures: int, moment: Moment, retry_after: float | None = None) -> float:
     """Seconds until the next try after the ``failures``-th failure of one cause."""
     return backoff(failures, moment.jitter, retry_after, policy.backoff_first, policy.backoff_most)
+
+
+def counted(view: TicketView, decision: Decision) -> Decision:
+    """``decision``, and word to admission when a pull request gets on its way by it, or will not come after all.
+
+    The word goes out before the place is given back: in between nobody else may begin what would be one too many.
+    """
+    moved = decision.event
+    if not isinstance(moved, StateChanged) or (view.state in PULLS) is (moved.state in PULLS):
+        return decision
+    coming = moved.state in PULLS
+    attempt = moved.attempt or view.attempt
+    note = Effect(EffectKind.NOTE_PR, view.id, attempt, turn=0 if coming else 1, data="open" if coming else "closed")
+    others = tuple(one for one in decision.orders if one.effect.kind is not EffectKind.NOTE_PR)
+    return replace(decision, orders=(Order(note), *others))

@@ -9,7 +9,7 @@ from fleet.core.events import Envelope, SlotGranted, Source
 from fleet.core.states import State
 from fleet.core.step import Shards
 from fleet.core.view import Hold, TicketView
-from supervisor.admission import Caps, Choice, Message, Request, choose, in_review, reconcile, request_of
+from supervisor.admission import Caps, Choice, Message, Request, choose, has_pull, reconcile, request_of
 
 RECONCILE_EVERY = 60.0
 
@@ -90,7 +90,8 @@ class Desk:
     def _reconcile(self, operations: list[str | bytes]) -> None:
         """Drops places, requests and open pull requests whose ticket no longer has or wants them.
 
-        A ticket that waits for an answer to a request of which nothing is known here is taken in again.
+        A ticket that waits for an answer to a request of which nothing is known here is taken in again, and so is a
+        pull request.
         """
         views = {view.id: view for view in self._views()}
         for key in reconcile({**self._waiting, **self._grants}, views):
@@ -103,7 +104,10 @@ class Desk:
                 if request.key not in self._waiting and request.key not in self._grants:
                     self._waiting[request.key] = request
                     operations += ["W", request.key, encode(request)]
-        for ticket in [ticket for ticket in self._pulls if not in_review(views.get(ticket))]:
+            if has_pull(view) and view.id not in self._pulls:
+                self._pulls[view.id] = view.ticket.repo
+                operations += ["P", view.id, view.ticket.repo]
+        for ticket in [ticket for ticket in self._pulls if not has_pull(views.get(ticket))]:
             self._pulls.pop(ticket)
             operations += ["p", ticket]
 

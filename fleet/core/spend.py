@@ -24,6 +24,7 @@ MICRO = 1_000_000
 _KEY = re.compile(r"fleet-([a-z0-9][a-z0-9._-]{0,79})\.([0-9]{1,9})\.([0-9a-f]{32})")
 # Text is three to four bytes a token, code less; two is fewer than any tokenizer needs on average.
 _BYTES_PER_TOKEN = 2
+_BYTES_PER_TOKEN_SENT = 3
 _DAY_S = 86_400.0
 
 
@@ -70,6 +71,11 @@ class Price:
     output: float
     cached: float
     written: float
+
+    def most(self, usage: Usage) -> int:
+        """Millionths of a dollar, if all of the input were of its dearest kind: which kind it is, the answer says."""
+        given = usage.total - usage.output_tokens
+        return math.ceil(given * max(self.input, self.cached, self.written) + usage.output_tokens * self.output)
 
     def micros(self, usage: Usage) -> int:
         """Millionths of a dollar, rounded up: never less than what was used."""
@@ -139,6 +145,13 @@ def _price(row: Any, where: str) -> Price:
 def at_most(body_bytes: int, output_tokens: int) -> Usage:
     """The most that a call can use: all of its input written to the cache, and every token that it may answer."""
     return Usage(output_tokens=output_tokens, written_tokens=-(-body_bytes // _BYTES_PER_TOKEN))
+
+
+def with_input(usage: Usage, body_bytes: int) -> Usage:
+    """``usage``, with the input as it was sent where nobody told any: it was read, and will be on the bill."""
+    if usage.total > usage.output_tokens:
+        return usage
+    return usage.most(Usage(input_tokens=-(-body_bytes // _BYTES_PER_TOKEN_SENT)))
 
 
 # --- who asks --------------------------------------------------------------------------------------------------------

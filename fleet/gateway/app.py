@@ -12,15 +12,17 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import httpx2
+from anyio import CancelScope
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route as Path
+from starlette.types import Receive, Scope, Send
 
 from fleet.adapters.redaction import Redactor
 from fleet.core.errors import TemporaryError, UsageError
-from fleet.core.spend import Refusal, Usage
+from fleet.core.spend import Refusal, Usage, with_input
 from fleet.gateway.books import Books, Granted, Refused
 from fleet.gateway.wire import Api, Call, Route, StreamReader, error_body, read_call, refusal_status, route, usage_of
 
@@ -105,17 +107,17 @@ class Gateway:
 
     async def _pass_on(self, request: Request, to: Route, call: Call, granted: Granted) -> Response:
         """From here on the reservation is settled exactly once."""
-        settling = _Settling(self._books, granted, asyncio.get_running_loop().time() + self._patience.call)
+        settling = _Settling(self._books, granted, call, asyncio.get_running_loop().time() + self._patience.call)
         try:
             answer = await self._ask(request, to, call, granted)
         except httpx2.HTTPError as error:
-            # It may have been read and even answered: its input counts.
-            await settling.done(Usage(input_tokens=-(-len(call.body) // 4)) if _sent(error) else Usage())
+            # It may have been read and even answered.
+            await (settling.unheard() if _sent(error) else settling.free())
             what = "did not answer in time" if isinstance(error, httpx2.TimeoutException) else "cannot be reached"
             message = f"{to.provider} {what} ({type(error).__name__})."
             return JSONResponse(error_body(to.api, 502, message), 502)
         except BaseException:
-            await settling.done(Usage(input_tokens=-(-len(call.body) // 4)))
+            await settling.unheard()
             raise
         headers = {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
         if answer.status_code in _BUSY:
@@ -123,11 +125,13 @@ class Gateway:
             await run_in_threadpool(self._books.park, to.provider, pause)
             headers["retry-after"] = str(round(pause))
         if answer.status_code >= 400:
-            text = await _rest(answer, settling)
-            await settling.done(Usage())
+            text: bytes | None = None
+            with suppress(httpx2.HTTPError):  # an error is one, also when its words are cut off
+                text = await _rest(answer, settling)
+            await settling.free()
             return Response(_scrubbed(text or b"", granted.upstream.key), answer.status_code, headers)
         if call.stream:
-            return StreamingResponse(_stream(answer, to.api, settling), answer.status_code, headers)
+            return _Stream(answer, to.api, settling, headers)
         return await _whole(answer, to.api, settling, headers)
 
     async def _ask(self, request: Request, to: Route, call: Call, granted: Granted) -> httpx2.Response:
@@ -163,9 +167,10 @@ class _Settling:
     ``until``: by the loop's clock; whatever comes later is not waited for, so that every call has an end.
     """
 
-    def __init__(self, books: Books, granted: Granted, until: float) -> None:
+    def __init__(self, books: Books, granted: Granted, call: Call, until: float) -> None:
         self._books = books
         self._granted = granted
+        self._call = call
         self._until = until
         self._open = True
 
@@ -174,53 +179,78 @@ class _Settling:
         return asyncio.get_running_loop().time() > self._until
 
     async def done(self, usage: Usage) -> None:
-        if self._open:
-            self._open = False
-            with suppress(TemporaryError):
-                await run_in_threadpool(self._books.settle, self._granted, usage)
+        """For a call that was answered: no provider gives its input away, whether or not it tells what that was."""
+        await self._settle(with_input(usage, len(self._call.body)))
+
+    async def unheard(self) -> None:
+        """For a call whose answer is lost: what is not streamed is on the bill as a whole, however long it was."""
+        await self.done(Usage(output_tokens=0 if self._call.stream else self._call.most_output))
+
+    async def free(self) -> None:
+        """For a call that was refused, or never sent."""
+        await self._settle(Usage())
 
     def done_now(self, usage: Usage) -> None:
         """For the end of a cancelled stream, where nothing can be awaited any more."""
         if self._open:
             self._open = False
             with suppress(TemporaryError):
-                self._books.settle(self._granted, usage)
+                self._books.settle(self._granted, with_input(usage, len(self._call.body)))
+
+    async def _settle(self, usage: Usage) -> None:
+        """To its end, even where the caller hangs up meanwhile: what was cancelled here would stand as set aside."""
+        if self._open:
+            with suppress(TemporaryError), CancelScope(shield=True):
+                await run_in_threadpool(self._books.settle, self._granted, usage)
+            self._open = False
 
 
-async def _stream(answer: httpx2.Response, api: Api, settling: _Settling) -> AsyncIterator[bytes]:
-    reader, size = StreamReader(api), 0
-    try:
-        async for chunk in answer.aiter_raw():
-            reader.feed(chunk)
-            size += len(chunk)
-            if size > MOST_ANSWER or settling.late:
-                break
-            yield chunk
+class _Stream(StreamingResponse):
+    """Passes a stream on. Who asked may be gone before its first piece: it is settled and closed all the same."""
+
+    def __init__(self, answer: httpx2.Response, api: Api, settling: _Settling, headers: Mapping[str, str]) -> None:
+        self._answer = answer
+        self._reader = StreamReader(api)
+        self._settling = settling
+        super().__init__(self._pieces(), answer.status_code, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._settling.done_now(self._reader.settled())
+            with suppress(Exception):
+                await self._answer.aclose()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        size = 0
+        try:
+            async for chunk in self._answer.aiter_raw():
+                self._reader.feed(chunk)
+                size += len(chunk)
+                if size > MOST_ANSWER or self._settling.late:
+                    break
+                yield chunk
+        except httpx2.HTTPError:
+            await self._settling.done(self._reader.settled())
+            raise
         # Settled before the caller sees the end: who asks for the sum afterwards finds this call in it.
-        await settling.done(reader.settled())
-    except httpx2.HTTPError:
-        await settling.done(reader.settled())
-        raise
-    finally:
-        settling.done_now(reader.settled())
-        with suppress(Exception):
-            await answer.aclose()
+        await self._settling.done(self._reader.settled())
 
 
 async def _whole(answer: httpx2.Response, api: Api, settling: _Settling, headers: Mapping[str, str]) -> Response:
     try:
         text = await _rest(answer, settling)
     except httpx2.HTTPError as error:
-        await settling.done(Usage())
+        await settling.unheard()
         return JSONResponse(error_body(api, 502, f"The answer was cut off ({type(error).__name__})."), 502)
-    usage = Usage()
-    if text is not None:
-        with suppress(ValueError):
-            usage = usage_of(api, json.loads(text))
-        usage = usage.most(Usage(output_tokens=0 if usage.total else len(text) // 3))
-    await settling.done(usage)
     if text is None:
+        await settling.unheard()
         return _refuse(api, Refused(Refusal.BYTES, f"An answer may have {MOST_ANSWER // 2**20} MiB, and take a while."))
+    usage = Usage()
+    with suppress(ValueError):
+        usage = usage_of(api, json.loads(text))
+    await settling.done(usage.most(Usage(output_tokens=0 if usage.total else len(text) // 3)))
     return Response(text, answer.status_code, dict(headers))
 
 

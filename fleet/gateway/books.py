@@ -142,7 +142,7 @@ class Books:
             view.id,
             view.attempt,
             day_of(self._clock.now()),
-            price.micros(most) if price else 0,
+            price.most(most) if price else 0,
             most.total,
             price is not None,
             view.ticket.tenant,

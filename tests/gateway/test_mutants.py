@@ -23,8 +23,8 @@ MUTANTS = {
     ),
     "reservations count": Mutant(
         "lua:spend_reserve",
-        "if n(KEYS[1], 'micros') + n(KEYS[1], 'reserved') + micros",
-        "if n(KEYS[1], 'micros') + micros",
+        "n(key, 'micros') + n(key, 'reserved') + micros",
+        "n(key, 'micros') + micros",
         calls.test_calls_at_once_cannot_pass_a_limit_together,
     ),
     "counted before the call": Mutant(
@@ -35,7 +35,7 @@ MUTANTS = {
     ),
     "settled once": Mutant(
         "lua:spend_settle",
-        "if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then return 0 end",
+        "if redis.call('HDEL', KEYS[5], ARGV[1]) == 0 then return 0 end",
         "",
         calls.test_settling_twice_counts_once,
     ),

@@ -45,6 +45,9 @@ def _script(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[str], 
     from fleet.adapters import archive_store, ledger, shard_store, spend
     from fleet.adapters.redis_client import load_lua
 
+    # Now, and not first in the scenario: a mutant that fits nothing any more must not pass for one that was noticed.
+    change(load_lua(name))
+
     def load(wanted: str) -> str:
         return change(load_lua(wanted)) if wanted == name else load_lua(wanted)
 

@@ -12,6 +12,7 @@ from fleet.core.frozen import replace
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket, ticket_id
 from fleet.core.view import TicketView
+from tests.support.mutants import Mutant
 from tests.support.tickets import ticket
 from tests.support.wait import eventually
 from tests.workers.kit import Attempts
@@ -29,8 +30,7 @@ def order(attempts: Attempts, tenant: str, agent: str) -> Ticket:
     return made
 
 
-@pytest.mark.invariant("I22")
-def test_an_attempt_finds_nothing_of_another_tenant(attempts: Attempts) -> None:
+def finds_nothing(attempts: Attempts) -> None:
     places = sorted({str(attempts.layout.home), str(attempts.layout.work), "/tmp", "/var/tmp", "/run"})
     attempts.serve()
     first = order(attempts, "tenant-a", KEEPS)
@@ -50,7 +50,24 @@ def test_an_attempt_finds_nothing_of_another_tenant(attempts: Attempts) -> None:
     bundle = attempts.artifacts.path(ready.bundle)
     assert bundle is not None
     store.unbundle(bundle)
-    assert store.read(ready.commit, "found.txt", 1000) == b""
+    found = store.read(ready.commit, "found.txt", 1000)
+    assert found == b"", f"seen: {found!r}"
     assert 0 < int(store.read(ready.commit, "seen.txt", 100) or b"99") < 10, "its own processes"
     assert attempts.launcher.find(first.id, 1) is not None
     assert attempts.launcher.kill(live)
+
+
+@pytest.mark.invariant("I22")
+def test_an_attempt_finds_nothing_of_another_tenant(attempts: Attempts) -> None:
+    finds_nothing(attempts)
+
+
+def test_walls_taken_away_are_noticed(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keeps them apart: each sees its own workspace alone, and as root each slot has a user of its own."""
+    for mutant in (
+        Mutant("workers.loop:Loop._job", "(copy.mirror,)", "(copy.mirror, self._task.slot.folder.parent)"),
+        Mutant("fleet.adapters.layout:Layout.slot_uid", "self.slot_gid() + slot", "self.slot_gid() + 1"),
+    ):
+        mutant.install(monkeypatch)
+    with pytest.raises(AssertionError, match="seen: .*kept.txt"):
+        finds_nothing(attempts)
