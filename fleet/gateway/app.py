@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import httpx2
-from anyio import CancelScope
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -173,6 +172,7 @@ class _Settling:
         self._call = call
         self._until = until
         self._open = True
+        self._settled: asyncio.Future[None] | None = None  # held, or a settlement that nobody awaits could be collected
 
     @property
     def late(self) -> bool:
@@ -200,9 +200,13 @@ class _Settling:
     async def _settle(self, usage: Usage) -> None:
         """To its end, even where the caller hangs up meanwhile: what was cancelled here would stand as set aside."""
         if self._open:
-            with suppress(TemporaryError), CancelScope(shield=True):
-                await run_in_threadpool(self._books.settle, self._granted, usage)
             self._open = False
+            self._settled = asyncio.ensure_future(self._write(usage))
+            await asyncio.shield(self._settled)
+
+    async def _write(self, usage: Usage) -> None:
+        with suppress(TemporaryError):
+            await run_in_threadpool(self._books.settle, self._granted, usage)
 
 
 class _Stream(StreamingResponse):

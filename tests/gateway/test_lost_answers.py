@@ -196,11 +196,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[Place], None]]] = {
         lambda place: left(place, "pause"),
     ),
     "who asked goes while it is settled": (
-        Mutant(
-            "fleet.gateway.app:_Settling._settle",
-            "with suppress(TemporaryError), CancelScope(shield=True):",
-            "self._open = False\n        with suppress(TemporaryError):",
-        ),
+        Mutant("fleet.gateway.app:_Settling._settle", "asyncio.shield(self._settled)", "self._settled"),
         lambda place: left(place, "late head"),
     ),
     "the dearest kind": (

@@ -366,7 +366,7 @@ MUTANTS = {
     ),
     "the end": (
         "I6: .*The transition cancelled → cancelled",
-        Mutant("supervisor.decide:decide", "if view.cancel and not view.state.terminal:", "if view.cancel:"),
+        Mutant("supervisor.decide:_decide", "if view.cancel and not view.state.terminal:", "if view.cancel:"),
     ),
 }
 

@@ -215,7 +215,7 @@ MUTANTS = {
         fences.test_an_attempt_that_nobody_took_in_time_cannot_be_claimed_later,
     ),
     "cancel": Mutant(
-        "supervisor.decide:decide",
+        "supervisor.decide:_decide",
         "if view.cancel and not view.state.terminal:",
         "if False:",
         life.test_cancel_stops_what_is_not_begun_and_compensates_what_is,

@@ -40,7 +40,9 @@ def burst(world: World) -> None:
         for _ in range(6):
             world.turns(supervisor, 3)
             act(world, kind)
-            on = standing(world, tickets, State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING, State.IN_REVIEW)
+            on = standing(
+                world, tickets, State.STARTING, State.RUNNING, State.GATING, State.PUBLISHING, State.IN_REVIEW
+            )
             assert len(on) <= 3
     assert len(standing(world, tickets, State.IN_REVIEW)) == 3
     waits = standing(world, tickets, State.QUEUED)

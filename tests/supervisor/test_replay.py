@@ -68,7 +68,7 @@ def test_changes_are_named_field_by_field(world: World) -> None:
     assert told["SlotGranted"] == {"news.granted": (0, 1), "slot": (0, 1)}
     assert told["ToolStarted"]["watch.doing"] == ("", "shell true")
     orders = [order.effect.id.split(":", 1)[1] for step in replay(events, Policy()) for order in step.orders]
-    assert orders[:3] == ["ask_slot:1:0:0", "start:1:0:0", "gates:1:1:0"]
+    assert orders[:4] == ["ask_slot:1:0:0", "start:1:0:0", "note_pr:1:0:0", "gates:1:1:0"]
 
 
 def test_what_only_a_clock_explains_is_said(world: World) -> None:

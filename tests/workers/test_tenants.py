@@ -69,5 +69,5 @@ def test_walls_taken_away_are_noticed(attempts: Attempts, monkeypatch: pytest.Mo
         Mutant("fleet.adapters.layout:Layout.slot_uid", "self.slot_gid() + slot", "self.slot_gid() + 1"),
     ):
         mutant.install(monkeypatch)
-    with pytest.raises(AssertionError, match="seen: .*kept.txt"):
+    with pytest.raises(AssertionError, match=r"seen: .*kept.txt"):
         finds_nothing(attempts)
