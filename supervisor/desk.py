@@ -29,6 +29,7 @@ class Desk:
         self._reconciled: float | None = None
         # Asked anew each second; until the first answer nothing is given out.
         self.held: Hold | None = store.held()
+        self._held_before = self.held
 
     def absorb(self, rows: Sequence[tuple[str, bytes]], wall: float, mono: float) -> None:
         """Takes the shards' messages, gives out free places, and tells those who got one.
@@ -48,7 +49,11 @@ class Desk:
             told.add(message.request.key)
         if rows:
             operations += ["K", self.cursor]
-        if self._reconciled is None or mono - self._reconciled >= RECONCILE_EVERY:
+        looks_around = self._reconciled is None or mono - self._reconciled >= RECONCILE_EVERY
+        if not rows and not looks_around and self.held == self._held_before:
+            return  # nothing changed; to choose among thousands that wait would be the better part of every pass
+        self._held_before = self.held
+        if looks_around:
             self._reconcile(operations)
             self._reconciled = mono
             told.update(self._grants)

@@ -90,7 +90,9 @@ def cause(watch: Watch, quiet: Quiet, policy: Policy) -> str:
     last = calls[-min(policy.alternations, CALLS) :]
     if 1 < policy.alternations <= len(calls) and last[0] != last[1] and len({*last[::2]}) == len({*last[1::2]}) == 1:
         return "alternation"
-    return "idleness" if quiet.progress > policy.no_progress else ""
+    # A model may be slower than that: its call under way is for ``model_silence`` to judge.
+    idle = quiet.progress - (quiet.word if watch.asking else 0.0)
+    return "idleness" if idle > policy.no_progress else ""
 
 
 def _one(calls: tuple[str, ...], most: int) -> bool:

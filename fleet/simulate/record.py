@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -245,7 +246,12 @@ class Record:
 
 
 def _after(rows: Sequence[tuple[int, bytes]], cursor: int) -> list[tuple[str, bytes]]:
-    return [(str(number), raw) for number, raw in rows if number > cursor][:READ_MOST]
+    first = bisect_right(rows, cursor, key=_number)
+    return [(str(number), raw) for number, raw in rows[first : first + READ_MOST]]
+
+
+def _number(row: tuple[int, bytes]) -> int:
+    return row[0]
 
 
 def _bytes(value: str | bytes) -> bytes:

@@ -31,6 +31,10 @@ class Timeline:
         self._number += 1
         heappush(self._queue, (self._now + seconds, self._number, call))
 
+    def upcoming(self) -> float:
+        """The moment of what happens next; infinity when nothing will."""
+        return self._queue[0][0] if self._queue else float("inf")
+
     def skip(self, seconds: float) -> None:
         """Time passes in which nothing happens at all: everything that is due is due as much later."""
         self._now += seconds

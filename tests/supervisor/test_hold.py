@@ -61,6 +61,9 @@ def test_a_pause_counts_no_attempt_wherever_it_strikes(world: World, gating: boo
 
 MUTANTS = {
     "the desk asks": Mutant("supervisor.service:Supervisor.turn", "self._desk.held = self._store.held()", "pass"),
+    "the desk looks again": Mutant(
+        "supervisor.desk:Desk.absorb", "not looks_around and self.held == self._held_before", "not looks_around"
+    ),
     "the desk holds": Mutant("supervisor.desk:Desk._choice", "self.held is None", "True"),
 }
 

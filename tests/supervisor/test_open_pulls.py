@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from fleet.core.errors import FleetError
 from fleet.core.events import GatesFinished, PullRequestClosed, Source
 from fleet.core.states import State
 from fleet.core.ticket import Ticket
-from supervisor.admission import Caps
+from supervisor.admission import Caps, Choice, Request, choose
 from tests.supervisor.world import World
 from tests.support.mutants import Mutant
 from tests.support.tickets import ticket
@@ -93,6 +94,24 @@ def looked_around(world: World) -> None:
 
 def test_an_open_pull_request_that_admission_forgot_is_found_again(world: World) -> None:
     looked_around(world)
+
+
+def test_a_pass_in_which_nothing_changed_does_not_choose_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands may wait; only who asks, gives back or pauses is a reason to go through all of them."""
+    chosen: list[int] = []
+
+    def counting(waiting: Mapping[str, Request], *more: Any) -> Choice:
+        chosen.append(len(waiting))
+        return choose(waiting, *more)
+
+    monkeypatch.setattr("supervisor.desk.choose", counting)
+    supervisor = world.make(caps=Caps(fleet=1, tenant=1, repo=1, open_pull_requests=9))
+    for number in range(1, 5):
+        world.players.accept(ticket(number))
+    world.turns(supervisor, 6)
+    before = len(chosen)
+    world.turns(supervisor, 10)
+    assert max(chosen) >= 3 and len(chosen) == before
 
 
 MUTANTS: dict[str, tuple[Mutant, Callable[[World], None]]] = {

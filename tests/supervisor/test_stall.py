@@ -69,6 +69,9 @@ BAD = ("pytest", "3", 1)
         (replace(after(A), asking=True), Quiet(word=60.0), ""),
         (replace(after(A), asking=True), Quiet(word=60.1), "silence"),
         (after(A), Quiet(progress=100.1), "idleness"),
+        # Who waits for a slow model does not idle; who asks it again and again and finds nothing new does.
+        (replace(after(A), asking=True), Quiet(word=50.0, progress=140.0), ""),
+        (replace(after(A), asking=True), Quiet(word=5.0, progress=105.1), "idleness"),
         (Watch(), Quiet(word=900.0, progress=900.0), ""),
     ],
 )
