@@ -72,7 +72,8 @@ def check(
             told = Listener() if as_json else Listener(recorded=lambda record: _show(record, write))
             gated = runner.run(found.store, job, told)
     except FleetError as error:
-        write(json.dumps({"v": 1, "type": "error", "message": str(error)}) if as_json else f"fleet gates: {error}")
+        row = {"v": 1, "type": "error", "exit_code": error.exit_code, "message": str(error)}
+        write(json.dumps(row) if as_json else f"fleet gates: {clean(str(error))}")
         return error.exit_code
     _conclude(gated, write, as_json)
     return _exit_code(gated.verdict)

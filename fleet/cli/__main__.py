@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 from fleet.adapters.intruder import check_packages
+from fleet.cli.safe import safe
 from fleet.core.errors import FleetError
 
 
@@ -16,13 +20,30 @@ def main() -> None:
 
         commands.app(prog_name="fleet")
     except FleetError as error:
-        print(f"fleet: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
-        print(f"fleet: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
-        sys.exit(1)
+        _end(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 1)
+    except SystemExit as end:
+        # A wrong word: the library of the commands has told people, and knows nothing of scripts.
+        words: Callable[[], str] | None = getattr(end.__context__, "format_message", None)
+        if words is not None and isinstance(end.code, int):
+            _tell_script(words(), end.code)
+        raise
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f"fleet: {safe(message)}", file=sys.stderr)
+    _tell_script(message, code)
+    sys.exit(code)
+
+
+def _tell_script(message: str, code: int) -> None:
+    """With --json standard output ends with a line that says why there is no result (docs/scripts.md)."""
+    asked = sys.argv[1:]
+    if "--json" in (asked[: asked.index("--")] if "--" in asked else asked):
+        print(json.dumps({"v": 1, "type": "error", "exit_code": code, "message": message}, ensure_ascii=True))
 
 
 if __name__ == "__main__":

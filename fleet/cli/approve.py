@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fleet.cli.app import app, put_json, running, safe
+from fleet.cli.app import app, put_json, running
+from fleet.cli.safe import safe
 from fleet.cli.tickets import Json, Name, change_of, unless_at_forge
 from fleet.core.allowance import amount
 from fleet.core.errors import UsageError

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table as Grid
 from rich.text import Text
 
-from fleet.cli.app import safe
+from fleet.cli.safe import safe
 from fleet.cli.wording import sentence
 from fleet.core.events import AttemptStarted, Envelope, GateFinished, StateChanged, TicketAccepted, TurnFinished
 from fleet.core.gates import INFRA, PASSING, Outcome

@@ -10,7 +10,8 @@ import typer
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.environment import environment
 from fleet.adapters.pool import cores
-from fleet.cli.app import FAULT, INTERRUPTED, app, put_json, safe, say
+from fleet.cli.app import FAULT, INTERRUPTED, app, put_json, say
+from fleet.cli.safe import safe
 from fleet.core.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet.adapters.environment import environment
-from fleet.cli.app import FAULT, INTERRUPTED, OK, app, put_json, safe, say
+from fleet.cli.app import FAULT, INTERRUPTED, OK, app, put_json, say
 from fleet.cli.live import keep_serving
+from fleet.cli.safe import safe
 from fleet.cli.wording import result, sentence
 from fleet.core.errors import UsageError
 from fleet.core.events import Envelope, GateFinished, Nudged, Published, StateChanged

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fleet.cli.app import INTERRUPTED, put_json, safe, say
+from fleet.cli.app import INTERRUPTED, put_json, say
 from fleet.cli.live import Printer, left_behind
+from fleet.cli.safe import safe
 from fleet.cli.wording import at_rest, exit_code, result, sentence, why
 from fleet.core.budget import Cost
 from fleet.core.errors import StoppedError, TemporaryError

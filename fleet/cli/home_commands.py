@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from fleet.cli import money
-from fleet.cli.app import OK, app, client, open_home, put_json, safe, say
+from fleet.cli.app import OK, app, client, open_home, put_json, say
+from fleet.cli.safe import safe
 from fleet.cli.watching import checked, said, stop_watching
 from fleet.cli.wording import limits_words
 from fleet.core.errors import UsageError

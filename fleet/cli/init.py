@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from fleet.cli.app import app, put_json, safe
+from fleet.cli.app import app, put_json
+from fleet.cli.safe import safe
 from fleet.core.errors import UsageError
 
 

@@ -6,7 +6,8 @@ import sys
 import termios
 import tty
 
-from fleet.cli.app import put_json, safe, say
+from fleet.cli.app import put_json, say
+from fleet.cli.safe import safe
 from fleet.cli.wording import sentence, why
 from fleet.core.codec import encode
 from fleet.core.errors import StoppedError

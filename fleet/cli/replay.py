@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli.app import FAULT, app, client, put_json, safe
+from fleet.cli.app import FAULT, app, client, put_json
+from fleet.cli.safe import safe
 from fleet.cli.wording import sentence
 from fleet.core.archive import FOLDER, Row, log_lines, position
 from fleet.core.codec import CodecError, decode_event, encode

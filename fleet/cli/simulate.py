@@ -9,7 +9,8 @@ import typer
 
 from fleet.adapters.clock import SystemClock
 from fleet.adapters.pool import cores, spread
-from fleet.cli.app import FAULT, app, put_json, safe, say
+from fleet.cli.app import FAULT, app, put_json, say
+from fleet.cli.safe import safe
 
 if TYPE_CHECKING:
     from fleet.simulate.shrink import Story

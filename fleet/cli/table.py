@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from fleet.cli.app import safe
+from fleet.cli.safe import safe
 from fleet.cli.wording import sentence, why
 from fleet.core.events import Envelope, GateFinished, StateChanged
 from fleet.core.gates import PASSING, Outcome

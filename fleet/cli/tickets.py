@@ -13,9 +13,10 @@ from fleet.adapters.history import commit
 from fleet.adapters.ledger import RedisLedger
 from fleet.cli import money
 from fleet.cli import story as attempts
-from fleet.cli.app import app, put_json, running, safe, say
+from fleet.cli.app import app, put_json, running, say
 from fleet.cli.follow import follow_ticket
 from fleet.cli.live import Printer
+from fleet.cli.safe import safe
 from fleet.cli.wording import agent_words, at_rest, became, hidden_words, result, why
 from fleet.core.archive import DamagedSegment, sealed_upto
 from fleet.core.errors import UsageError

@@ -78,6 +78,17 @@ def test_what_cannot_be_checked_is_one_sentence(world: World, checkout: Path, tm
         assert len(lines) == 1 and lines[0].startswith("fleet gates: ")
 
 
+@pytest.mark.invariant("I21")
+def test_what_a_repository_says_acts_on_no_terminal(world: World, checkout: Path) -> None:
+    git(checkout, "switch", "-q", "main")
+    commit(checkout, ".fleet.toml", 'version = 1\n"a\\u001b[31m" = 2\n')
+    git(checkout, "switch", "-q", "-c", "other")
+    commit(checkout, "core.py", "x = 1\n")
+    lines: list[str] = []
+    assert check(checkout, world.runner, lines.append) == USAGE
+    assert "is not a key" in lines[0] and "\x1b" not in lines[0] and "[31m" in lines[0]
+
+
 def test_the_worktree_is_read_without_links_and_ignored_files(checkout: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret\n")
