@@ -20,7 +20,7 @@ from starlette.routing import Route
 from fleet.core.errors import FleetError
 from fleet.core.spend import Price, Usage, at_most
 from fleet.core.view import TicketView
-from fleet.gateway.app import Patience
+from fleet.gateway.app import Patience, _Settling
 from fleet.gateway.books import Granted, Upstream
 from fleet.gateway.server import price_table
 from fleet.gateway.wire import Call
@@ -144,6 +144,29 @@ def test_a_call_whose_caller_is_gone_is_settled(place: Place, fault: str) -> Non
     left(place, fault)
 
 
+def hung_up(place: Place) -> None:
+    """Whoever asked is gone in the very moment in which the settlement is to begin: it goes on without anybody."""
+    view, books = place.at_work(), place.books()
+    call = Call("rehearsal/x", 100, True, b"x" * 8000)
+    granted = books.grant(view.id, 1, "rehearsal", call)
+    assert isinstance(granted, Granted) and place.book.ticket(view.id).reserved > 0
+
+    async def cancelled() -> None:
+        asked = asyncio.ensure_future(_Settling(books, granted, call, until=0.0).done(Usage(output_tokens=1)))
+        await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+        assert asked.cancelled()
+
+    asyncio.run(cancelled())
+    assert place.book.ticket(view.id).reserved == 0
+
+
+@pytest.mark.invariant("I8")
+def test_a_settlement_needs_nobody_who_waits_for_it(place: Place) -> None:
+    hung_up(place)
+
+
 def test_an_error_whose_words_are_cut_off_costs_nothing_and_is_settled(place: Place) -> None:
     view, http, _ = work(place, "cut error")
     assert post(place, view, http, WHOLE).status_code == 500
@@ -197,7 +220,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[[Place], None]]] = {
     ),
     "who asked goes while it is settled": (
         Mutant("fleet.gateway.app:_Settling._settle", "asyncio.shield(self._settled)", "self._settled"),
-        lambda place: left(place, "late head"),
+        hung_up,
     ),
     "the dearest kind": (
         Mutant("fleet.core.spend:Price.most", "max(self.input, self.cached, self.written)", "self.written"),
