@@ -91,5 +91,4 @@ def counted(view: TicketView, decision: Decision) -> Decision:
     coming = moved.state in PULLS
     attempt = moved.attempt or view.attempt
     note = Effect(EffectKind.NOTE_PR, view.id, attempt, turn=0 if coming else 1, data="open" if coming else "closed")
-    others = tuple(one for one in decision.orders if one.effect.kind is not EffectKind.NOTE_PR)
-    return replace(decision, orders=(Order(note), *others))
+    return replace(decision, orders=(Order(note), *decision.orders))

@@ -29,12 +29,14 @@ from fleet.core.events import (
     ToolFinished,
     ToolStarted,
 )
+from fleet.core.frozen import replace
 from fleet.core.outbox import Outstanding
 from fleet.core.states import Reason, State
 from fleet.core.step import Batch, Step
-from fleet.core.ticket import Ticket, branch_name, shard_of, text_hash, ticket_id
+from fleet.core.ticket import Ticket, shard_of
 from fleet.simulate.chance import Chance, Jitter
 from fleet.simulate.checks import Broken
+from fleet.simulate.fates import make_ticket
 from fleet.simulate.faults import NONE, Faults
 from fleet.simulate.lines import Line, LineShards, Weather
 from fleet.simulate.record import Protections, Record
@@ -52,7 +54,6 @@ _BEAT_S, _WORD_S, _GRID_S = 5.0, 15.0, 0.05
 _WELL_S, _SPREAD_S = 40.0, 60.0
 _ROUNDING_S = 1e-6
 _JUMP_EVERY_S, _JUMP_S = 50.0, 86_400.0
-_REPO = "local/stalls"
 _FIRST = 3
 
 # How an attempt stalls → the threshold after its last sign, word or new result.
@@ -172,7 +173,7 @@ class _Hall:
         hows = tuple(self._limits)
         self._attempts: dict[str, _Attempt] = {}
         for number in range(1, count + 1):
-            one = _ticket(number, self._time.now())
+            one = replace(make_ticket(chance, number, 0.0), agent="anthropic", route=())
             ends = _on_grid(_WELL_S + chance.between(f"end of {number}", 0.0, _SPREAD_S))
             self._attempts[one.id] = _Attempt(one, hows[number % len(hows)], ends, _FIRST)
         self._shards = _Busy(Line(self._weather, "supervisor", "store"), self._time)
@@ -274,14 +275,6 @@ class _Hall:
 
 def _on_grid(moment: float) -> float:
     return round(moment / _GRID_S) * _GRID_S
-
-
-def _ticket(number: int, at: float) -> Ticket:
-    title, body = f"Stall {number}", "Stall."
-    name, branch = ticket_id("default", _REPO, number, 1), branch_name(number, 1, title)
-    return Ticket(
-        name, "default", _REPO, number, 1, title, body, text_hash(title, body), "main", branch, "anthropic", "me", at
-    )
 
 
 def _history(one: Ticket) -> list[Envelope]:
