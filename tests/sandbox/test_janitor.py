@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.adapters.sandbox import scratch
+from fleet.adapters.sandbox import procfs, scratch
 from tests.support.wait import eventually
 
 SLEEP = ("sleep", "300")
@@ -59,3 +59,26 @@ def test_without_the_ending_of_processes_the_daemon_stays(tmp_path: Path, monkey
     finally:
         left.kill()
         left.wait()
+
+
+def _missed(rounds: int) -> int:
+    """How many of ``rounds`` processes had no environment when they were looked at right after their start."""
+    missed = 0
+    for _ in range(rounds):
+        with _started({"MARK": "seen"}) as one:
+            row = procfs.row(one.pid)
+            missed += row is None or b"MARK=seen" not in procfs.environment(row)
+            one.kill()
+    return missed
+
+
+@pytest.mark.invariant("I10")
+def test_a_process_in_the_midst_of_an_exec_is_waited_for() -> None:
+    assert _missed(600) == 0
+
+
+@pytest.mark.invariant("I10")
+def test_a_process_in_the_midst_of_an_exec_is_missed_by_who_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant. The moment is short, so many are looked at until one is caught in it."""
+    monkeypatch.setattr(procfs, "_EXEC_READS", 1)
+    assert any(_missed(1) for _ in range(20_000))

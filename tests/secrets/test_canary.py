@@ -38,9 +38,10 @@ def test_what_holds_no_secret_is_clean(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["environ", "cmdline"])
 def test_a_process_that_was_given_a_secret_is_found(how: str) -> None:
-    argv = [sys.executable, "-c", "input()", *([SECRET] if how == "cmdline" else [])]
+    argv = [sys.executable, "-c", "print(flush=True); input()", *([SECRET] if how == "cmdline" else [])]
     env = {**os.environ, **({"KEY": SECRET} if how == "environ" else {})}
-    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()  # before its exec it has neither
         scanner = Scanner({"model key": SECRET})
         scanner.processes([process.pid])
         process.communicate(b"\n")

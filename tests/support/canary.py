@@ -125,11 +125,12 @@ class Scanner:
             self.bytes(f"{kind}: bundles", f"{path} at {number}", piece)
 
     def processes(self, pids: Iterable[int]) -> None:
-        """What each process was started with."""
+        """What each process was started with. One that ends, or is in the midst of an exec, was not looked at."""
         for pid in pids:
             for name in ("environ", "cmdline"):
                 with suppress(OSError):
-                    self.bytes(f"process {name}", f"/proc/{pid}/{name}", Path(f"/proc/{pid}/{name}").read_bytes())
+                    if data := Path(f"/proc/{pid}/{name}").read_bytes():
+                        self.bytes(f"process {name}", f"/proc/{pid}/{name}", data)
 
     def check(self, *kinds: str) -> None:
         """Raises AssertionError for a leak, and for a kind of place where nothing was looked at."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_EXEC_READS = 100
+_EXEC_PAUSE_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One process: ``resident`` bytes count shared pages in full; ``cpu``: seconds used, with dead children."""
+    """One process: ``resident`` bytes count shared pages in full; ``cpu``: seconds used, with dead children.
+
+    ``virtual``: bytes of address space; a thread of the kernel has none.
+    """
 
     pid: int
     parent: int
@@ -21,6 +27,7 @@ class Row:
     threads: int
     resident: int
     cpu: float = 0.0
+    virtual: int = 0
 
 
 def row(pid: int) -> Row | None:
@@ -32,7 +39,7 @@ def row(pid: int) -> Row | None:
         return None
     fields = text[text.rindex(b")") + 2 :].split()  # the name before it may hold spaces and parentheses
     cpu = sum(map(int, fields[11:15])) / _TICKS
-    return Row(pid, int(fields[1]), fields[0].decode(), int(fields[17]), int(fields[21]) * _PAGE, cpu)
+    return Row(pid, int(fields[1]), fields[0].decode(), int(fields[17]), int(fields[21]) * _PAGE, cpu, int(fields[20]))
 
 
 def everything() -> Iterator[Row]:
@@ -81,6 +88,27 @@ def proportional(pids: Iterable[int]) -> int | None:
     return total if told else None
 
 
+def environment(one: Row) -> bytes:
+    """The first environment of a process; nothing for one that is gone or may not be read.
+
+    In the midst of an exec the old words and environment are gone and the new ones not told yet: taken for a process
+    without an environment, it would be missed and outlive the folder that it works in.
+    """
+    if not one.virtual:  # a thread of the kernel, or a process that has just ended
+        return b""
+    try:
+        worded = False
+        for _ in range(_EXEC_READS):
+            found = _content(f"/proc/{one.pid}/environ")
+            if found or worded:
+                return found
+            worded = bool(_content(f"/proc/{one.pid}/cmdline"))  # the words come a moment before the environment
+            time.sleep(_EXEC_PAUSE_S)
+    except OSError:
+        pass
+    return b""
+
+
 def mentioning(folder: Path) -> list[int]:
     """Live processes whose first environment names ``folder`` or something below it; never this process."""
     wanted = os.fsencode(folder)
@@ -88,12 +116,7 @@ def mentioning(folder: Path) -> list[int]:
     for one in everything():
         if one.pid == os.getpid() or one.state in "ZX":
             continue
-        try:
-            with open(f"/proc/{one.pid}/environ", "rb") as handle:
-                values = handle.read().split(b"\0")
-        except OSError:
-            continue
-        named = (value.partition(b"=")[2] for value in values)
+        named = (value.partition(b"=")[2] for value in environment(one).split(b"\0"))
         if any(value == wanted or value.startswith(wanted + b"/") for value in named):
             found.append(one.pid)
     return found
@@ -126,6 +149,11 @@ def tasks_of(uid: int) -> int:
             one = row(int(name))
             count += one.threads if one else 0
     return count
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as handle:
+        return handle.read()
 
 
 def _children(pid: int) -> Iterator[int]:
