@@ -13,6 +13,7 @@ from fleet.core.errors import UsageError
 from fleet.core.events import PauseRequested, ResumeRequested
 from fleet.core.states import Reason, State
 from fleet.core.view import Hold, TicketView
+from fleet.local import hold
 from fleet.local.client import Client
 from fleet.local.word import promise
 
@@ -73,7 +74,7 @@ def _pause_all(fleet: Client, as_json: bool) -> None:
     """The hold is on disk first: what happens to be granted meanwhile is found at work, and stopped, too."""
     ledger, clock = fleet.ledger(), fleet.wiring.clock
     if ledger.held() is None:
-        ledger.hold(Hold(BY, clock.now()))
+        hold.put(fleet.home, ledger, Hold(BY, clock.now()))
     told: set[tuple[str, int]] = set()
     begun = clock.monotonic()
     while True:
@@ -103,7 +104,7 @@ def _resume_all(fleet: Client, as_json: bool) -> None:
         raise UsageError("The fleet is not paused.", "Tickets paused one by one want `fleet resume TICKET`.")
     for view in stopped:
         fleet.tell(view, ResumeRequested(BY_ALL))
-    ledger.hold(None)
+    hold.put(fleet.home, ledger, None)
     if as_json:
         put_json({"type": "resumed", "tickets": sorted(view.id for view in stopped)})
     else:

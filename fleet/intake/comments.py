@@ -2,12 +2,15 @@
 
 Every way ends in the same look at the forge's own list, oldest first. A comment is one order, once: the place up to
 which one looked is kept, and what is looked at again all the same is told again and changes nothing (``CommentHeard``).
+
+An order that was taken and that its ticket has not heard is told again: the ledger that heard it may be lost before the
+status comment had its number. One that was refused is not looked at again, whoever its author is by now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fleet.adapters.telemetry import about_ticket, log
@@ -18,13 +21,29 @@ from fleet.core.ports import Clock, Ledger
 from fleet.core.view import TicketView
 from fleet.intake.orders import heard, parse
 
+# So many of the orders that were taken last are remembered. Status comments are ten seconds apart, so those that none
+# has yet are few.
+_REMEMBERED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An order that was taken: the number of its comment, the ticket that it was for, and its Unix time."""
+
+    comment: int
+    ticket: str
+    at: float
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Up to where a repository's comments were looked at: the newest number, and its Unix time."""
+    """Up to where a repository's comments were looked at: the newest number, and its Unix time. ``taken``: the orders
+    among them, oldest first.
+    """
 
     comment: int
     at: float
+    taken: tuple[Taken, ...] = ()
 
 
 class Places(Protocol):
@@ -55,16 +74,24 @@ class CommentIntake:
         if not mine:
             return 0
         place = self._places.get(repo) or Place(0, min(view.ticket.accepted_at for view in mine))
-        asked = place.at
-        page = self._forge.comments(repo, asked, self._etags.get((repo, asked), ""))
+        owed = unheard(place, mine)
+        asked = min((place.at, *(one.at for one in owed)))
+        page = self._forge.comments(repo, asked, "" if owed else self._etags.get((repo, asked), ""))
         if page is None:
             return 0
+        # What is owed and not taken this time was deleted, or is no order any more.
+        place = replace(place, taken=tuple(one for one in place.taken if one not in owed))
+        numbers = {one.comment for one in owed}
         taken = 0
         may_write: dict[str, bool] = {}
         for comment in sorted(page.comments, key=lambda one: one.id):
-            if comment.id > place.comment:
-                taken += self._take(repo, comment, mine, may_write)
-                place = Place(comment.id, max(place.at, comment.at))
+            if comment.id <= place.comment and comment.id not in numbers:
+                continue
+            order = self._take(repo, comment, mine, may_write)
+            if order is not None:
+                taken += 1
+                place = replace(place, taken=(*place.taken, order)[-_REMEMBERED:])
+            place = replace(place, comment=max(place.comment, comment.id), at=max(place.at, comment.at))
         if place.comment:
             # Only now: whoever dies before this looks at the same comments again.
             self._places.put(repo, place)
@@ -73,23 +100,23 @@ class CommentIntake:
         self._etags[(repo, asked)] = page.etag
         return taken
 
-    def _take(self, repo: str, comment: Comment, views: list[TicketView], may_write: dict[str, bool]) -> bool:
+    def _take(self, repo: str, comment: Comment, views: list[TicketView], may_write: dict[str, bool]) -> Taken | None:
         order = parse(comment.body)
         if order is None:
-            return False
+            return None
         view = addressed(views, comment.number)
-        if view is None or comment.id <= view.heard:
-            return False
+        if view is None or comment.id <= heard_by(views, view):
+            return None
         if comment.author not in may_write and not refusal(comment, True):
             may_write[comment.author] = self._forge.permission(repo, comment.author).may_write
         why = refusal(comment, may_write.get(comment.author, False))
         with about_ticket(view.ticket, view.attempt, self._ledger.incarnation):
             if why:
                 self._log.warning("order ignored", comment=comment.id, verb=order.verb.value, why=why)
-                return False
+                return None
             self._tell(view, heard(comment, order, view))
             self._log.info("order taken", comment=comment.id, verb=order.verb.value, by=comment.author)
-        return True
+        return Taken(comment.id, view.id, comment.at)
 
     def _tell(self, view: TicketView, said: CommentHeard) -> None:
         now = self._clock.now()
@@ -119,3 +146,14 @@ def addressed(views: Iterable[TicketView], number: int) -> TicketView | None:
         if view.ticket.number == number or (view.pull_request is not None and view.pull_request.number == number)
     ]
     return max(mine, key=lambda view: (view.ticket.accepted_at, view.ticket.generation), default=None)
+
+
+def heard_by(views: Iterable[TicketView], view: TicketView) -> int:
+    """The newest comment that ``view`` or an earlier ticket of its issue heard: that one's orders are not its. Pure."""
+    return max(one.heard for one in (*views, view) if one.ticket.number == view.ticket.number)
+
+
+def unheard(place: Place, views: Iterable[TicketView]) -> tuple[Taken, ...]:
+    """The orders that were taken and that their tickets do not know: the ledger that knew them was lost. Pure."""
+    known = {view.id: view.heard for view in views if view.recovered is not None}
+    return tuple(one for one in place.taken if one.comment > known.get(one.ticket, one.comment))

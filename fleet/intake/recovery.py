@@ -8,7 +8,7 @@ ledger knows is left alone, so looking twice changes nothing (I2).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fleet.adapters.telemetry import about_ticket, log
 from fleet.core import labels
@@ -38,7 +38,7 @@ _TITLE = "(an issue without readable text)"
 @dataclass
 class _Look:
     """Of one repository in one incarnation. ``pauses``: before each look that is left after the next one, in seconds.
-    ``failures`` in a row stretch the pause.
+    ``failures`` in a row stretch the pause. ``taken``: tickets that were told and are not in the ledger yet.
     """
 
     incarnation: str
@@ -46,6 +46,7 @@ class _Look:
     again: bool = False
     failures: int = 0
     due: float = 0.0
+    taken: set[str] = field(default_factory=set)
 
     def done(self, now: float) -> None:
         self.due = now + self.pauses[0] if self.pauses else float("inf")
@@ -108,6 +109,18 @@ class Recovery:
                 look.due = self._clock.monotonic() + pause
                 self._log.warning("lost tickets cannot be looked for", repo=repo, why=str(error), again_in=round(pause))
         return taken
+
+    def settled(self, repo: str, known: Iterable[str]) -> bool:
+        """Whether the first look at ``repo`` was made, and what it found is among the ``known`` tickets of the ledger.
+
+        Before that an order for one of them would be taken for one that is for nobody. What has not come when the last
+        look is over does not come any more.
+        """
+        look = self._looks.get(repo)
+        if look is None:
+            return repo not in set(self._repos())
+        look.taken.difference_update(known)
+        return look.due == float("inf") or (look.again and not look.taken)
 
     def look(self, repo: str, again: bool = False) -> int:
         """Takes up every ticket of ``repo`` that the ledger does not know; answers how many. ``again``: only those
@@ -200,6 +213,8 @@ class Recovery:
         self._ledger.note_recovered(ticket.id, Taken(now, recovered.usd, ticket.tenant))
         event = Envelope(ticket.tenant, ticket.id, 0, 0, now, TicketAccepted(ticket, recovered), Source.INTAKE)
         self._ledger.send(Source.INTAKE, [event], durable=True)
+        if (look := self._looks.get(ticket.repo)) is not None:
+            look.taken.add(ticket.id)
         with about_ticket(ticket, 0, self._ledger.incarnation):
             self._log.info(
                 "ticket recovered",

@@ -43,7 +43,8 @@ class _Pace:
 
 
 class Sweep:
-    """``watches``: what is watched now. ``every``: seconds between two looks at a repository.
+    """``watches``: what is watched now. ``every``: seconds between two looks at a repository. ``hold_again``: pauses
+    the whole fleet if a person had paused it, in a ledger that may know nothing of that.
 
     Runs until ``stop``; webhooks come in by ``heard`` from another thread. A forge that is away is asked ever more
     rarely (I19), and a repository that fails does not hold the others up.
@@ -59,6 +60,7 @@ class Sweep:
         every: Callable[[str], float],
         comments: CommentIntake | None = None,
         recovery: Recovery | None = None,
+        hold_again: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._labels = labels
@@ -68,6 +70,7 @@ class Sweep:
         self._every = every
         self._comments = comments
         self._recovery = recovery
+        self._hold_again = hold_again
         self._incarnation = ""
         self._paces: dict[str, _Pace] = {}
         self._one = threading.Lock()
@@ -106,6 +109,8 @@ class Sweep:
             return
         incarnation = self._ledger.incarnation()
         if incarnation != self._incarnation:
+            # Before any lost ticket is told, so that none of them is started.
+            self._hold_again()
             # What was looked at for another ledger must be looked at anew: that an issue has not changed says nothing.
             self._paces.clear()
             self._incarnation = incarnation
@@ -152,8 +157,7 @@ class Sweep:
                 for view in (view for view in views if not view.state.terminal):
                     with about_ticket(view.ticket, view.attempt, self._ledger.incarnation):
                         self._one_ticket(view, pace)
-                if self._comments is not None:
-                    self._comments.look(repo, views)
+                self._orders(repo, views)
         except FleetError as error:
             pace.failures += 1
             pace.etags.clear()
@@ -209,8 +213,15 @@ class Sweep:
     def _comment_told(self, told: CommentTold) -> Answer:
         """The same look as the regular one, at once: what the message says is a hint."""
         views = [view for view in self._ledger.views() if view.ticket.repo.lower() == told.repo.lower()]
-        taken = self._comments.look(views[0].ticket.repo, views) if self._comments is not None and views else 0
-        return Answer(200, {"orders": str(taken)})
+        return Answer(200, {"orders": str(self._orders(views[0].ticket.repo, views) if views else 0)})
+
+    def _orders(self, repo: str, views: list[TicketView]) -> int:
+        """Takes what people ordered in comments, as soon as all tickets are there that they may be for."""
+        if self._comments is None:
+            return 0
+        if self._recovery is not None and not self._recovery.settled(repo, [view.id for view in views]):
+            return 0
+        return self._comments.look(repo, views)
 
     def _open(self, repo: str) -> list[TicketView]:
         return [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from typing import Any
 
-from fleet.intake.comments import Place
+from fleet.intake.comments import Place, Taken
 from fleet.local.home import Home, write_private
 
 FILE = "comments.json"
@@ -18,7 +20,7 @@ class HomePlaces:
         self._known: dict[str, Place] = {}
         if self._path.exists():
             rows = json.loads(self._path.read_text())
-            self._known = {repo: Place(int(row["comment"]), float(row["at"])) for repo, row in rows.items()}
+            self._known = {repo: _place(row) for repo, row in rows.items()}
 
     def get(self, repo: str) -> Place | None:
         return self._known.get(repo)
@@ -26,5 +28,11 @@ class HomePlaces:
     def put(self, repo: str, place: Place) -> None:
         if self._known.get(repo) != place:
             self._known[repo] = place
-            rows = {name: {"comment": one.comment, "at": one.at} for name, one in self._known.items()}
+            rows = {name: asdict(one) for name, one in self._known.items()}
             write_private(self._path, json.dumps(rows, indent=1))
+
+
+def _place(row: dict[str, Any]) -> Place:
+    """``taken`` is missing in a file of an earlier version."""
+    taken = (Taken(int(one["comment"]), str(one["ticket"]), float(one["at"])) for one in row.get("taken", ()))
+    return Place(int(row["comment"]), float(row["at"]), tuple(taken))

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 
 # The wiring imports these when they are needed; here they come before the forks, which then share their memory.
 import fleet.adapters.artifacts
@@ -46,8 +47,7 @@ from fleet.intake.endpoint import create_app
 from fleet.intake.labels import LabelIntake
 from fleet.intake.recovery import Recovery
 from fleet.intake.sweep import EVERY, Sweep
-from fleet.intake.watched import Watched
-from fleet.local import keys, telemetry, watches
+from fleet.local import hold, keys, telemetry, watches
 from fleet.local.attempts import highest_begun
 from fleet.local.forges import LOCAL, is_local
 from fleet.local.gating import gate_runner
@@ -173,12 +173,12 @@ def intake(wiring: Wiring) -> None:
         lambda ticket: journal.lost(ledger.incarnation()).ticket(ticket),
     )
     labels = LabelIntake(ledger, forge, wiring.clock, limits, agents, recovery, wiring.settings.tenants)
-    comments = CommentIntake(wiring.ledger(Role.PEOPLE), forge, wiring.clock, HomePlaces(wiring.home))
+    people = wiring.ledger(Role.PEOPLE)
+    comments = CommentIntake(people, forge, wiring.clock, HomePlaces(wiring.home))
 
-    def watched() -> Iterable[Watched]:
-        return watches.known(wiring.home, wiring.settings)
-
-    sweep = Sweep(ledger, labels, forge, wiring.clock, watched, every, comments, recovery)
+    watched = partial(watches.known, wiring.home, wiring.settings)
+    hold_again = partial(hold.again, wiring.home, people)
+    sweep = Sweep(ledger, labels, forge, wiring.clock, watched, every, comments, recovery, hold_again)
     if chosen.webhook_port:
         secret = watches.secret(wiring.home, wiring.ids)
         register_secret(secret)

@@ -126,6 +126,11 @@ def test_a_word_that_was_taken_is_not_forgotten(fleet: Fleet, tmp_path: Path) ->
     assert fleet("pause", ticket, "--json").rows[-1]["at_forge"]
     emptied(fleet)
     assert eventually(lambda: shown(fleet, ticket).get("reason") == "paused", 60.0, 0.2), "the pause was forgotten"
+    assert fleet("pause", "--all").code == 0
+    emptied(fleet)
+    assert eventually(lambda: fleet("status", "--json").rows[-1]["paused"], 60.0, 0.2), "the whole fleet works again"
+    assert eventually(lambda: shown(fleet, ticket).get("reason") == "paused", 60.0, 0.2)
+    assert fleet("resume", "--all").code == 0
 
     publisher = fleet.services()["publisher"]
     os.kill(publisher, signal.SIGSTOP)

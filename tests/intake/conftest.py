@@ -13,6 +13,12 @@ from fleet.adapters.embedded_redis import EmbeddedRedis
 from fleet.adapters.ids import SystemIds
 from fleet.adapters.ledger import RedisLedger
 from fleet.adapters.redis_client import FleetRedis, connect
+from tests.intake.room import Room
+from tests.intake.talk import Talk
+from tests.publisher.conftest import world
+from tests.publisher.world import REPO, World
+
+__all__ = ["admin", "ledger", "redis_server", "talk", "world"]
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +45,13 @@ def ledger(redis_server: EmbeddedRedis, admin: FleetRedis) -> Iterator[RedisLedg
     client = connect(redis_server.ensure(), "intake", redis_server.password(Role.INTAKE))
     yield RedisLedger(client)
     client.close()
+
+
+@pytest.fixture
+def talk(world: World) -> Iterator[Talk]:
+    room = Room(world)
+    world.forge.store.ensure_user("stranger")
+    world.forge.store.set_permission(REPO, "stranger", "read")
+    made = Talk(room)
+    yield made
+    made.client.close()

@@ -5,6 +5,8 @@ The test plays the attempt and the gates, says how far the work gets, and then e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fleet.adapters import keys
 from fleet.adapters.shard_store import ShardStore
 from fleet.core.effects import Effect, EffectKind
@@ -24,6 +26,7 @@ from fleet.core.retry import FailureClass
 from fleet.core.states import State
 from fleet.core.ticket import TicketLimits
 from fleet.core.view import TicketView
+from fleet.intake.comments import CommentIntake, Places
 from fleet.intake.labels import LabelIntake
 from fleet.intake.recovery import Recovery
 from fleet.intake.sweep import Sweep
@@ -41,9 +44,18 @@ MOMENTS = ("queued", "running", "backing_off", "gating", "pushed", "pr_created",
 
 
 class Stage:
-    """``agent`` works on every ticket. Wake-ups are remembered, and done when the test says so."""
+    """``agent`` works on every ticket. Wake-ups are remembered, and done when the test says so. With ``places`` orders
+    in comments are taken, too. ``hold_again`` as in ``Sweep``.
+    """
 
-    def __init__(self, world: World, agent: str = "command:true", caps: Caps | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        agent: str = "command:true",
+        caps: Caps | None = None,
+        places: Places | None = None,
+        hold_again: Callable[[], None] = lambda: None,
+    ) -> None:
         self.world = world
         self.agent = agent
         self.clock = VirtualClock()
@@ -56,8 +68,17 @@ class Stage:
         )
         labels = LabelIntake(world.ledger, bot, self.clock, lambda repo, branch: LIMITS, recovery=self.recovery)
         watched = (Watched(REPO, "fleet", agent),)
+        comments = CommentIntake(world.ledger, bot, self.clock, places) if places is not None else None
         self.sweep = Sweep(
-            world.ledger, labels, bot, self.clock, lambda: watched, lambda repo: 60.0, recovery=self.recovery
+            world.ledger,
+            labels,
+            bot,
+            self.clock,
+            lambda: watched,
+            lambda repo: 60.0,
+            comments,
+            self.recovery,
+            hold_again,
         )
         self.tasks = world.tasks()
         self.supervisor = self.supervise("one", caps)
