@@ -34,6 +34,8 @@ def to_be_told(view: TicketView, event: object) -> bool:
     Acceptance is answered, too: people must see that they were heard, and from the label and the comment
     the ticket is found again when the ledger is lost.
     """
+    if isinstance(event, StateChanged) and event.reason is Reason.RECOVERED and view.recovered is not None:
+        return not view.recovered.shown
     if isinstance(event, StateChanged):
         return view.state in TOLD or view.reason in _ASKED or event.reason is Reason.RECOVERED
     return isinstance(event, SlotAsked) and (event.attempt == 1 or view.reason is Reason.RECOVERED)

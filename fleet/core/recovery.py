@@ -16,6 +16,7 @@ class Recovered:
     in US dollars. ``pull_request`` 0: none; the fields after it are the pull request's.
     ``heard``: the newest comment whose order was taken: what was done once is not done again.
     ``passed_to``, ``tries`` and what was ``raised`` as in the view.
+    ``shown``: its issue says all this already. Hundreds of edits at once are what a forge limits, and real news waits.
     """
 
     state: State
@@ -38,6 +39,7 @@ class Recovered:
     at: float = 0.0
     raised_usd: float = 0.0
     raised_last: float = 0.0
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

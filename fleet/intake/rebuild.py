@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from fleet.core import criteria
+from fleet.core import criteria, labels
 from fleet.core.forge import Comment, ForgePull, Issue
 from fleet.core.journal import Used
 from fleet.core.recovery import Recovered
@@ -159,6 +159,17 @@ def recovered(sealed: SealedState, ticket: Ticket, pull: ForgePull | None, at: f
         used = f"{_SINCE} the last of the ticket's {sealed.limits.attempts} attempts may have begun."
         return _counted(sealed, State.PARKED, Reason.NEEDS_INPUT, f"{used} {_CHOICE.format(ticket.id)}", at)
     return _counted(sealed, State.QUEUED, Reason.RECOVERED, f"{_SINCE} the ticket was taken up again.", at)
+
+
+def shown(known: Recovered, before: SealedState, labelled: Iterable[str]) -> bool:
+    """Whether the issue of a ticket in review says all that is known of it: the comment as it was read (``before``),
+    and its labels. Then it need not be written again.
+    """
+    said = (before.state, before.pull_request, before.attempts, before.usd, before.model_calls, before.tokens)
+    true = (known.state.value, known.pull_request, known.attempts, known.usd, known.model_calls, known.tokens)
+    wanted, unwanted = labels.swap(known.state, before.label)
+    there = set(labelled)
+    return known.state is State.IN_REVIEW and said == true and wanted in there and there.isdisjoint(unwanted)
 
 
 def _counted(

@@ -8,7 +8,7 @@ ledger knows is left alone, so looking twice changes nothing (I2).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fleet.adapters.telemetry import about_ticket, log
 from fleet.core import labels
@@ -190,10 +190,13 @@ class Recovery:
     def _certain(self, sealed: SealedState, place: Place) -> bool:
         if State(sealed.state).terminal or self._ledger.view(sealed.ticket) is not None:
             return False
+        before = sealed
         sealed = rebuild.at_least(sealed, self._begun(sealed.ticket), self._spent(sealed.ticket))
         ticket = rebuild.ticket_of(sealed, place.issue, place.text)
         recovered = rebuild.recovered(sealed, ticket, self._pull(sealed, ticket), place.at)
-        return recovered is not None and self._take(ticket, recovered)
+        if recovered is None:
+            return False
+        return self._take(ticket, replace(recovered, shown=rebuild.shown(recovered, before, place.issue.labels)))
 
     def _pull(self, sealed: SealedState, ticket: Ticket) -> ForgePull | None:
         """By exact branch, then by marker, then by the number that was sealed (I4)."""
