@@ -31,9 +31,11 @@ _AT_WORK = frozenset({State.STARTING, State.RUNNING})
 _AT_ONCE = frozenset({Reason.LOST, Reason.HANDED_BACK})
 
 
-# Seconds after a cancel at which a pull request is looked for that nobody told of. A publisher may stand still between
-# its last look at the order and the opening, and die before it tells: whoever looks only once finds it too early.
+# Seconds after a cancel, or the close of a ticket with a lost publisher, at which a pull request is looked for that
+# nobody told of. A publisher may stand still between its last look at the order and the opening, and die before it
+# tells: whoever looks only once finds it too early.
 LOOKS = (5.0, 60.0, 600.0, 3600.0)
+_ANOTHER = "the ticket already has another one"
 
 
 def decide(view: TicketView, moment: Moment, policy: Policy) -> Decision | None:
@@ -265,7 +267,8 @@ def _in_review(view: TicketView) -> Decision | None:
     if closed is None:
         return _unwanted_pull(view)
     state, reason = (State.MERGED, Reason.PR_MERGED) if closed.merged else (State.CLOSED, Reason.PR_CLOSED)
-    return Decision(StateChanged(state, reason, f"by {closed.by}" if closed.by else ""))
+    late = _looks(view, _ANOTHER) if state is State.CLOSED and view.lost_publishers else ()
+    return Decision(StateChanged(state, reason, f"by {closed.by}" if closed.by else ""), late)
 
 
 def _asked_again(view: TicketView) -> Decision | None:
@@ -279,11 +282,17 @@ def _cancel(view: TicketView) -> Decision:
     if view.state in _AT_WORK:
         orders.append(Order(tell(view, CommandKind.CANCEL, view.cancel)))
     if view.state is State.PUBLISHING:
-        for number, seconds in enumerate(LOOKS):
-            look = Effect(EffectKind.WITHDRAW, view.id, view.attempt, number, 0, view.cancel)
-            orders.append(Order(look, delay=seconds))
+        orders += _looks(view, view.cancel)
     event = StateChanged(State.CANCELLED, Reason.CANCELLED_BY_PERSON, view.cancel)
     return Decision(event, tuple(orders))
+
+
+def _looks(view: TicketView, why: str) -> tuple[Order, ...]:
+    """Closes what is found at each of ``LOOKS``; the ticket's own pull request only if the ticket was cancelled."""
+    return tuple(
+        Order(Effect(EffectKind.WITHDRAW, view.id, view.attempt, number, 0, why), delay=seconds)
+        for number, seconds in enumerate(LOOKS)
+    )
 
 
 def _unwanted_pull(view: TicketView) -> Decision | None:
@@ -293,6 +302,6 @@ def _unwanted_pull(view: TicketView) -> Decision | None:
     pull = view.pull_request.number if view.pull_request and view.state is State.CANCELLED else view.stray
     if not pull or view.withdraw == pull:
         return None
-    why = view.cancel or "the ticket already has another one"
+    why = view.cancel or _ANOTHER
     close = Effect(EffectKind.WITHDRAW, view.id, view.attempt, 0, pull, why)
     return Decision(WithdrawOrdered(pull), (Order(close),))

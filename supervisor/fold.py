@@ -228,7 +228,8 @@ def _moved(view: TicketView, changed: StateChanged, at: float) -> TicketView:
         return replace(
             moved, attempt=changed.attempt, seq=0, missing_from=0, change=None, round=0, gates=(), watch=Watch()
         )
-    if changed.state is State.CANCELLED and view.state is State.PUBLISHING:
+    untold = changed.state is State.CANCELLED and view.state is State.PUBLISHING
+    if untold or (changed.state is State.CLOSED and view.lost_publishers):
         # A publisher that died between creating the pull request and telling leaves one behind: it is looked for.
         moved = replace(moved, withdraw=0)
     if changed.state is State.GATING:

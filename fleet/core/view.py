@@ -14,6 +14,7 @@ from fleet.core.events import (
     PullRequestClosed,
 )
 from fleet.core.recovery import Recovered
+from fleet.core.retry import repeated
 from fleet.core.states import Reason, State
 from fleet.core.ticket import Ticket
 
@@ -184,6 +185,11 @@ class TicketView:
         """Who takes over after that, in order."""
         route = self.ticket.route
         return route[route.index(self.passed_to) + 1 :] if self.passed_to in route else route
+
+    @property
+    def lost_publishers(self) -> int:
+        """How many went silent, and may go on all the same."""
+        return self.failed(repeated(State.PUBLISHING, Reason.LOST))
 
     def failed(self, cause: str) -> int:
         """How often ``cause`` happened to this ticket."""

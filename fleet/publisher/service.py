@@ -158,11 +158,15 @@ class Publisher:
     def withdraw(self, view: TicketView, number: int, why: str) -> bool:
         """Closes the ticket's pull request and says why (I20); False when it is not the fleet's own to close.
 
-        ``number`` 0: whichever a publisher that died left behind.
+        ``number`` 0: whichever a publisher that died left behind. The ticket's own one, which a person may have opened
+        again, is not that.
         """
         ticket = view.ticket
         found = self._forge.find_pull_request(ticket.repo, ticket.branch, pull_request_marker(ticket.id))
+        own = view.pull_request.number if view.pull_request and view.state is not State.CANCELLED else 0
         if found is None or (number and found.number != number) or not found.ours or not found.open:
+            return False
+        if found.number == own:
             return False
         mark = f"<!-- fleet:withdrawn ticket={ticket.id} -->"
         because = "the ticket was cancelled: " if view.cancel else ""

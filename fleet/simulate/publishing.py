@@ -67,7 +67,8 @@ class Publishing:
             return
         found = yield from self._work.insist(lambda: self._forge.find(self._name, view.ticket))
         yield 0.1
-        if found is not None and found.open and view.withdraw in (0, found.number):
+        own = view.pull_request.number if view.pull_request and view.state is not State.CANCELLED else 0
+        if found is not None and found.open and view.withdraw in (0, found.number) and found.number != own:
             yield from self._work.insist(lambda: self._forge.close(self._name, found))
             yield 0.1
         yield from self._work.tell(view, Withdrawn(view.withdraw, round_))

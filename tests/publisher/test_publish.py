@@ -346,6 +346,18 @@ def test_withdraw_leaves_somebody_else_s_alone(world: World) -> None:
     assert world.pulls() == [(theirs.number, "open", view.head)]
 
 
+@pytest.mark.invariant("I4")
+def test_what_a_lost_publisher_left_is_closed_and_the_ticket_s_own_is_not(world: World) -> None:
+    """A person closed the ticket's pull request, and may open it again: a look for another one leaves it alone."""
+    view = world.gated()
+    done = published(world.publisher().publish(view, 1, 1))
+    own = PullRequest(done.number, done.url, done.head, done.base_sha)
+    closed = replace(view, state=State.CLOSED, reason=Reason.PR_CLOSED, pull_request=own)
+    assert not world.publisher().withdraw(closed, 0, "the ticket already has another one")
+    assert world.publisher().withdraw(replace(closed, pull_request=replace(own, number=99)), 0, "another one")
+    assert [state for _, state, _ in world.pulls()] == ["closed"]
+
+
 @pytest.mark.invariant("I20")
 def test_nothing_is_begun_on_a_cancelled_ticket(world: World) -> None:
     view = world.gated()

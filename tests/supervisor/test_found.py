@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fleet.core.effects import EffectKind
+from fleet.core.effects import Effect, EffectKind
 from fleet.core.events import (
     CancelRequested,
     GatesFinished,
     PauseRequested,
     Published,
+    PublishStarted,
     PullRequestClosed,
     ResumeRequested,
     Source,
@@ -86,12 +87,8 @@ def its_publisher_died_before_it_could_tell(world: World) -> None:
     assert view.state is State.REJECTED and view.pull_request is not None
 
 
-def its_publisher_slept_through_the_cancel(world: World) -> None:
-    """It goes on after the look that found nothing, opens the pull request and dies: so there are later looks."""
-    supervisor, wanted = world.make(), ticket()
-    publishing(world, supervisor, wanted)
-    world.players.person(wanted.id, CancelRequested("ada"))
-    world.turns(supervisor, 12)
+def looked_for_again(world: World, supervisor: Supervisor, wanted: Ticket) -> None:
+    """Each look finds nothing, until the last one is done."""
     (first,) = world.ordered(wanted, EffectKind.WITHDRAW)
     world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, Withdrawn(0, first.round))
     for seconds in (60.0, 600.0, 3600.0):
@@ -108,6 +105,48 @@ def its_publisher_slept_through_the_cancel(world: World) -> None:
     assert all(people.outbox(one, wanted.id) is None for one in looks)
 
 
+def its_publisher_slept_through_the_cancel(world: World) -> None:
+    """It goes on after the look that found nothing, opens the pull request and dies: so there are later looks."""
+    supervisor, wanted = world.make(), ticket()
+    publishing(world, supervisor, wanted)
+    world.players.person(wanted.id, CancelRequested("ada"))
+    world.turns(supervisor, 12)
+    looked_for_again(world, supervisor, wanted)
+
+
+def closed_after_a_lost_publisher(world: World, supervisor: Supervisor, wanted: Ticket) -> None:
+    """The second publisher's pull request was opened, and a person closed it; the first one may still go on."""
+    publishing(world, supervisor, wanted)
+    world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, PublishStarted(1, "h" * 40))
+    world.turns(supervisor, 70)
+    assert world.seen(wanted).reason is Reason.LOST
+    world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, Published(7, "url", "h" * 40, "b" * 40))
+    world.turns(supervisor, 2)
+    world.players.say("intake", Source.INTAKE, wanted.id, 0, PullRequestClosed(merged=False))
+    world.turns(supervisor, 12)
+    assert world.seen(wanted).state is State.CLOSED
+
+
+def a_late_publisher_dies(world: World) -> None:
+    """It opened a second pull request after the first was closed, and nobody told of it: so it is looked for."""
+    supervisor, wanted = world.make(), ticket()
+    closed_after_a_lost_publisher(world, supervisor, wanted)
+    looked_for_again(world, supervisor, wanted)
+
+
+def a_late_publisher_tells(world: World) -> None:
+    """Then the looks have nothing left to find, and end."""
+    supervisor, wanted = world.make(), ticket()
+    closed_after_a_lost_publisher(world, supervisor, wanted)
+    world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, Published(9, "url", "h" * 40, "b" * 40))
+    world.turns(supervisor, 2)
+    world.players.say("publisher", Source.PUBLISHER, wanted.id, 1, Withdrawn(9, 0))
+    world.turns(supervisor, 2)
+    people = world.ledgers["people"]
+    looks = [Effect(EffectKind.WITHDRAW, wanted.id, 1, number, 0).id for number in range(4)]
+    assert all(people.outbox(one, wanted.id) is None for one in looks)
+
+
 FOUND = {
     "I1, paused": (
         paused_while_it_waits,
@@ -121,6 +160,11 @@ FOUND = {
         a_publisher_wakes_up_too_late,
         Mutant("supervisor.hearing:stale", "if view.state in HAS_PULL and", "if False and"),
     ),
+    "I4, untold": (
+        a_late_publisher_dies,
+        Mutant("supervisor.decide:_in_review", "and view.lost_publishers", "and False"),
+    ),
+    "I4, told": (a_late_publisher_tells, Mutant("supervisor.shard:ShardKeeper._closed", "told.number or", "")),
     "I20": (
         its_publisher_slept_through_the_cancel,
         Mutant("supervisor.shard:ShardKeeper._closed", "effect.round == told.round", "True"),
