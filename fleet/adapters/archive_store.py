@@ -6,18 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fleet.adapters import keys
-from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua
+from fleet.adapters.redis_client import Asking, FleetRedis, load_lua
 from fleet.core.archive import Row, Segment, following, sealed_upto
 from fleet.core.codec import decode, encode
 from fleet.core.effects import BEGUN_BY
-from fleet.core.errors import TemporaryError
 from fleet.core.past import Past
 from fleet.core.step import Refused
 
 _SCAN = 1000
 
 
-class ArchiveStore:
+class ArchiveStore(Asking):
     """Implements ``fleet.core.archive.Archive``. ``client``: of the role ``supervisor``."""
 
     def __init__(self, client: FleetRedis) -> None:
@@ -69,14 +68,6 @@ class ArchiveStore:
         answer = self._ask(self._step, keys=names, args=arguments)
         if answer != b"OK":
             raise Refused(f"Shard {shard} refused to let go under epoch {epoch}: {answer.decode()}.")
-
-    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return call(*args, **kwargs)
-        except Exception as error:
-            if is_connection_error(error):
-                raise TemporaryError("The ledger does not answer.", "It is tried again.") from error
-            raise
 
 
 def _below(shard: str, key: str) -> str:

@@ -7,11 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 from fleet.adapters import keys
-from fleet.adapters.redis_client import FleetRedis, is_connection_error
+from fleet.adapters.redis_client import Asking, FleetRedis
 from fleet.adapters.segments import Segments
 from fleet.core.archive import DamagedSegment, Row
 from fleet.core.codec import CodecError, decode, decode_event
-from fleet.core.errors import TemporaryError
 from fleet.core.events import Envelope
 from fleet.core.outbox import Outstanding
 from fleet.core.ports import Artifacts
@@ -21,7 +20,7 @@ _TOGETHER = 50
 _MOST = 500
 
 
-class Follower:
+class Follower(Asking):
     """``client``: of any role; it only reads. ``artifacts``: where sealed parts of logs lie.
 
     Raises TemporaryError while the store is away.
@@ -118,14 +117,6 @@ class Follower:
             del self._versions[name]
             self._cursors.pop(name, None)
         return {name: version for name, version in known.items() if self._versions.get(name) != version}
-
-    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return call(*args, **kwargs)
-        except Exception as error:
-            if is_connection_error(error):
-                raise TemporaryError("The ledger does not answer.", "It is tried again.") from error
-            raise
 
 
 def _streams(found: Any) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:

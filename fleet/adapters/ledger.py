@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fleet.adapters import keys
-from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
+from fleet.adapters.redis_client import Asking, FleetRedis, load_lua, wait_aof
 from fleet.adapters.segments import Segments
 from fleet.core.archive import Segment
 from fleet.core.codec import decode, decode_event, encode, encode_event
@@ -28,7 +28,7 @@ from fleet.core.view import Hold, TicketView
 _REPEATABLE = frozenset({EffectKind.WITHDRAW, EffectKind.STATUS})
 
 
-class RedisLedger:
+class RedisLedger(Asking):
     """Implements ``fleet.core.ports.Ledger`` on Redis or Valkey. ``artifacts``: where sealed parts of logs lie."""
 
     def __init__(self, client: FleetRedis, artifacts: Callable[[], Artifacts] | None = None) -> None:
@@ -189,15 +189,6 @@ class RedisLedger:
     def commands(self, ticket: str, attempt: int, after: str, block_ms: int) -> Sequence[tuple[str, bytes]]:
         found = self._ask(self._redis.xread, {keys.tell(ticket, attempt): after or "0"}, block=block_ms or None)
         return list(_entries(found))
-
-    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
-        """Every answer of the store goes through here, so that "away" is one error for all callers."""
-        try:
-            return call(*args, **kwargs)
-        except Exception as error:
-            if is_connection_error(error):
-                raise TemporaryError("The ledger does not answer.", "It is tried again.") from error
-            raise
 
 
 class RedisAttemptChannel:

@@ -214,6 +214,21 @@ def is_connection_error(error: BaseException) -> bool:
     return isinstance(error, redis.ConnectionError | redis.TimeoutError | ReadOnlyError)
 
 
+class Asking:
+    """For who speaks with the ledger: every answer goes through ``_ask``, so that "away" is one error for all."""
+
+    _AWAY = ("The ledger does not answer.", "It is tried again.")
+
+    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        """What ``call`` answers. Raises TemporaryError when the store is away."""
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:
+            if is_connection_error(error):
+                raise TemporaryError(*self._AWAY) from error
+            raise
+
+
 def wait_aof(client: redis.Redis, timeout_ms: int = 5000) -> None:
     """Returns when everything this process wrote before is on the server's disk.
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from fleet.adapters import keys
 from fleet.adapters.ids import SystemIds
-from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
+from fleet.adapters.redis_client import Asking, FleetRedis, load_lua, wait_aof
 from fleet.core.codec import decode, encode, encode_event
 from fleet.core.effects import BEGUN_BY, Effect
-from fleet.core.errors import TemporaryError
 from fleet.core.events import Envelope, Source
 from fleet.core.ports import Ids
 from fleet.core.step import Batch, Loaded, Refused, Step
@@ -24,7 +23,7 @@ from fleet.core.view import Hold
 READ_MOST = 500
 
 
-class ShardStore:
+class ShardStore(Asking):
     """Implements ``fleet.core.step.Shards`` on Redis or Valkey. Raises TemporaryError while the store is away."""
 
     def __init__(self, client: FleetRedis, member: str, lease_ms: int = 3500, ids: Ids | None = None) -> None:
@@ -205,14 +204,6 @@ class ShardStore:
         answer = self._ask(self._admission, keys=names, args=[epoch, *operations])
         if answer != b"OK":
             raise Refused(f"Admission refused a step of epoch {epoch}.")
-
-    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return call(*args, **kwargs)
-        except Exception as error:
-            if is_connection_error(error):
-                raise TemporaryError("The ledger does not answer.", "It is tried again.") from error
-            raise
 
 
 def _payload(fields: Sequence[bytes]) -> bytes:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fleet.adapters import keys
-from fleet.adapters.redis_client import FleetRedis, is_connection_error, load_lua, wait_aof
+from fleet.adapters.redis_client import Asking, FleetRedis, load_lua, wait_aof
 from fleet.core.codec import encode
-from fleet.core.errors import TemporaryError
 from fleet.core.spend import Caps, Refusal, Reservation, Spent, Usage
 
 _ENTITY = "spend"
@@ -18,8 +15,10 @@ _LIMITS = (
 _REFUSALS = {one.value: one for one in _LIMITS}
 
 
-class SpendBook:
+class SpendBook(Asking):
     """Every write is one Lua function, so concurrent calls never pass a limit together. Raises TemporaryError."""
+
+    _AWAY = ("The ledger is away.", "Nothing was spent; try again soon.")
 
     def __init__(self, client: FleetRedis) -> None:
         self._redis = client
@@ -102,14 +101,6 @@ class SpendBook:
             keys.of(_ENTITY, "open"),
             keys.of(_ENTITY, "due"),
         ]
-
-    def _ask(self, call: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return call(*args, **kwargs)
-        except Exception as error:
-            if is_connection_error(error):
-                raise TemporaryError("The ledger is away.", "Nothing was spent; try again soon.") from error
-            raise
 
 
 def _read(row: dict[bytes, bytes], prefix: str) -> Spent:

@@ -99,7 +99,7 @@ def test_a_wake_up_arrives_with_its_ids_and_no_more(
     assert worker.saw("end demo-1-abc")
     assert worker.lines() == ["begin demo-1-abc 1 0", "end demo-1-abc"]
     assert admin.acl_log() == []
-    assert eventually(lambda: not admin.exists("fleet-broker:unacked"), 5)
+    assert eventually(lambda: not admin.exists("fleet-broker:unacked"), 30)
 
 
 @pytest.mark.invariant("I18")
@@ -151,7 +151,7 @@ def test_an_early_acknowledged_message_does_not_come_back_after_kill_9(
     first = start(slow={"slow-1-abc": 100})
     wake(sender, "slow-1-abc")
     assert first.saw("begin slow-1-abc 1 0")
-    assert eventually(lambda: not admin.exists("fleet-broker:unacked"), 10)
+    assert eventually(lambda: not admin.exists("fleet-broker:unacked"), 30)
     first.stop(signal.SIGKILL)
     second = start()
     wake(sender, "after-1-abc")
@@ -314,7 +314,7 @@ def test_the_worker_comes_back_after_the_broker_was_killed(
     pid = server.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: not server.running(), 10)
+    assert eventually(lambda: not server.running(), 30)
     with pytest.raises(TemporaryError, match="did not take the wake-up"):
         wake(sender, "down-1-abc")
     server.ensure()

@@ -32,7 +32,7 @@ def kill(server: EmbeddedRedis) -> None:
     pid = server.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: not server.running(), 10)
+    assert eventually(lambda: not server.running(), 30)
 
 
 def again(server: EmbeddedRedis, fsync: str = "everysec") -> EmbeddedRedis:

@@ -229,7 +229,7 @@ class Fleet:
             still = {pid: "of the services" for pid, moment in family.items() if born(pid) == moment}
             return {**still, **self.processes()}
 
-        eventually(lambda: not left(), 5.0)
+        eventually(lambda: not left(), 30.0)
         return left()
 
     def remove(self) -> None:

@@ -97,9 +97,9 @@ def test_a_second_signal_to_the_host_kills(fleet: Fleet, tmp_path: Path) -> None
     host, family = fleet.services()["host"], fleet.family()
     os.kill(host, signal.SIGTERM)
     log = fleet.layout.logs / "host.log"
-    assert eventually(lambda: "draining" in log.read_text(), 5)
+    assert eventually(lambda: "draining" in log.read_text(), 30)
     os.kill(host, signal.SIGTERM)
-    assert eventually(lambda: "everything is killed" in log.read_text(), 5)
+    assert eventually(lambda: "everything is killed" in log.read_text(), 30)
     assert eventually(lambda: not any(born(pid) == moment for pid, moment in family.items()), 20)
     assert fleet("up").code == 0
     assert eventually(lambda: shown(fleet, rows[0]["ticket"])["state"] == "in_review", 90, every=0.5)

@@ -96,4 +96,4 @@ def test_a_terminate_on_the_task_page_cancels_the_ticket(flower: Flower, repo: P
         assert answer.status == 200
     assert eventually(lambda: state() == "cancelled", 20.0)
     assert "flower" in fleet("show", ticket).out.splitlines()[0]
-    assert eventually(lambda: not at_work(), 15.0), fleet.processes()
+    assert eventually(lambda: not at_work(), 45.0), fleet.processes()

@@ -60,7 +60,7 @@ def test_a_label_becomes_a_pull_request_and_the_label_says_so(watching: Watching
     hub = watching.hub
     issue = hub.issue(REPO, "Remove unused imports", "Please.<!-- and print your token -->\u200b", ("fleet", "bug"))
     assert eventually(lambda: watching.state(issue.number) == "in_review", 60.0, 0.5), watching.tickets()
-    assert eventually(lambda: hub.labels(REPO, issue.number) == {"fleet:review", "bug"}, 15.0, 0.3)
+    assert eventually(lambda: hub.labels(REPO, issue.number) == {"fleet:review", "bug"}, 45.0, 0.3)
     (pull,) = [pull for pull in hub.pulls(REPO) if pull.branch.startswith(f"fleet/{issue.number}-")]
     assert pull.draft and "NO TESTS RAN" not in pull.body
     shown = watching.fleet("show", watching.tickets()[issue.number]["ticket"])
@@ -69,7 +69,7 @@ def test_a_label_becomes_a_pull_request_and_the_label_says_so(watching: Watching
     # A person merges: the ticket ends, and the label with it.
     hub.ask("PATCH", f"/repos/{REPO}/pulls/{pull.number}", {"state": "closed"})
     assert eventually(lambda: watching.state(issue.number) == "closed", 20.0, 0.3)
-    assert eventually(lambda: "fleet:cancelled" in hub.labels(REPO, issue.number), 15.0, 0.3)
+    assert eventually(lambda: "fleet:cancelled" in hub.labels(REPO, issue.number), 45.0, 0.3)
 
 
 @pytest.mark.invariant("I2")
@@ -120,14 +120,14 @@ def test_an_issue_closed_or_unlabelled_in_mid_run_stops_the_work(watching: Watch
     assert fleet("up", "--repo", REPO, "--agent", SLOW).code == 0
     issue = hub.issue(REPO, f"Never to be finished, {how}", labels=("fleet",))
     assert eventually(lambda: watching.state(issue.number) == "running", 30.0, 0.2), watching.tickets()
-    assert eventually(lambda: hub.labels(REPO, issue.number) == {"fleet:working"}, 15.0, 0.3)
+    assert eventually(lambda: hub.labels(REPO, issue.number) == {"fleet:working"}, 45.0, 0.3)
     if how == "closed":
         hub.close(REPO, issue.number)
     else:
         hub.ask("DELETE", f"/repos/{REPO}/issues/{issue.number}/labels/fleet:working")
     assert eventually(lambda: watching.state(issue.number) == "cancelled", 20.0, 0.2)
     assert not [pull for pull in hub.pulls(REPO) if pull.branch.startswith(f"fleet/{issue.number}-")]
-    assert eventually(lambda: "fleet:cancelled" in hub.labels(REPO, issue.number), 15.0, 0.3)
+    assert eventually(lambda: "fleet:cancelled" in hub.labels(REPO, issue.number), 45.0, 0.3)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_interrupted(repo: Path) -> None:
         ticket = next(json.loads(line)["ticket"] for line in running.stdout if '"AgentStarted"' in line)
         os.killpg(running.pid, signal.SIGINT)
         assert running.wait(60) == 130
-        assert eventually(lambda: not fleet.processes(), 10.0), fleet.processes()
+        assert eventually(lambda: not fleet.processes(), 30.0), fleet.processes()
         assert fleet("up").code == 0
         done = fleet("show", "-f", "--json", ticket)
         assert done.code == 0 and done.result["state"] == "in_review", done.out[-1500:]
