@@ -81,13 +81,14 @@ class CommentIntake:
             return 0
         # What is owed and not taken this time was deleted, or is no order any more.
         place = replace(place, taken=tuple(one for one in place.taken if one not in owed))
-        numbers = {one.comment for one in owed}
+        owners = {one.comment: one.ticket for one in owed}
         taken = 0
         may_write: dict[str, bool] = {}
         for comment in sorted(page.comments, key=lambda one: one.id):
-            if comment.id <= place.comment and comment.id not in numbers:
+            if comment.id <= place.comment and comment.id not in owners:
                 continue
-            order = self._take(repo, comment, mine, may_write)
+            whose = [view for view in mine if view.id == owners.get(comment.id, view.id)]
+            order = self._take(repo, comment, whose, may_write)
             if order is not None:
                 taken += 1
                 place = replace(place, taken=(*place.taken, order)[-_REMEMBERED:])

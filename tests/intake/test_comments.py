@@ -263,7 +263,7 @@ MUTANTS: dict[str, tuple[Mutant, Callable[..., None]]] = {
     "looked at once": (
         Mutant(
             "fleet.intake.comments:CommentIntake.look",
-            "if comment.id <= place.comment and comment.id not in numbers:",
+            "if comment.id <= place.comment and comment.id not in owners:",
             "if False:",
         ),
         only_people_who_may_write,

@@ -68,11 +68,34 @@ def test_an_order_for_the_first_ticket_of_an_issue_is_none_for_the_second(talk: 
     of_an_earlier_ticket(talk)
 
 
+def of_a_recovered_ticket(talk: Talk) -> None:
+    """The first ticket came back and ended, and the label was put on again, before its orders were looked at."""
+    talk.write("bob", "/fleet cancel")
+    talk.look()
+    ended = replace(talk.view, state=State.ESCALATED, reason=Reason.POISON, cancel="", heard=0)
+    talk.keep(replace(ended, recovered=Recovered(State.QUEUED, Reason.RECOVERED)))
+    later = replace(talk.view.ticket, id=f"{ended.id}.2", generation=2, accepted_at=ended.ticket.accepted_at + 1.0)
+    talk.room.keep(TicketView(later, State.QUEUED, Reason.ACCEPTED, since=0.0))
+    talk.restart()
+    talk.room.clock.advance(61.0)
+    talk.sweep.once()
+    place = talk.notebook.get(REPO)
+    assert place is not None and [one.ticket for one in place.taken] == [ended.id], "another ticket's order"
+
+
+def test_an_order_that_was_lost_is_told_to_its_own_ticket(talk: Talk) -> None:
+    of_a_recovered_ticket(talk)
+
+
 MUTANTS: dict[str, tuple[Mutant, Callable[[Talk], None]]] = {
     "told again": (Mutant("fleet.intake.comments:unheard", "one.comment > known", "False and known"), lost_in_between),
     "only what was taken": (
-        Mutant("fleet.intake.comments:CommentIntake.look", "and comment.id not in numbers", "and not owed"),
+        Mutant("fleet.intake.comments:CommentIntake.look", "and comment.id not in owners", "and not owed"),
         lost_in_between,
+    ),
+    "only to its own": (
+        Mutant("fleet.intake.comments:CommentIntake.look", "owners.get(comment.id, view.id)", "view.id"),
+        of_a_recovered_ticket,
     ),
     "each to its ticket": (
         Mutant("fleet.intake.comments:heard_by", "one.ticket.number == view.ticket.number", "one.id == view.id"),
