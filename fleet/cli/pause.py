@@ -91,9 +91,9 @@ def _pause_all(fleet: Client, as_json: bool) -> None:
     if as_json:
         put_json({"type": "paused", "stopped": sorted(stopped), "still_at_work": sorted(view.id for view in at_work)})
         return
-    print(f"the whole fleet is paused; {len(stopped)} tickets were stopped. Go on with `fleet resume --all`")
+    print(f"the whole fleet is paused; tickets that were stopped: {len(stopped)}. Go on with `fleet resume --all`")
     if at_work:
-        say(f"{len(at_work)} tickets are still at work: {', '.join(view.id for view in at_work)}")
+        say(f"still at work: {', '.join(view.id for view in at_work)}")
 
 
 def _resume_all(fleet: Client, as_json: bool) -> None:
@@ -108,7 +108,7 @@ def _resume_all(fleet: Client, as_json: bool) -> None:
     if as_json:
         put_json({"type": "resumed", "tickets": sorted(view.id for view in stopped)})
     else:
-        print(f"the fleet goes on, with {len(stopped)} tickets that were stopped")
+        print(f"the fleet goes on; tickets that were stopped: {len(stopped)}")
 
 
 def _stopped_with_all(view: TicketView) -> bool:
