@@ -27,7 +27,7 @@ _REMEMBERED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenOrder:
     """An order that was taken: the number of its comment, the ticket that it was for, and its Unix time."""
 
     comment: int
@@ -43,7 +43,7 @@ class Place:
 
     comment: int
     at: float
-    taken: tuple[Taken, ...] = ()
+    taken: tuple[TakenOrder, ...] = ()
 
 
 class Places(Protocol):
@@ -101,7 +101,9 @@ class CommentIntake:
         self._etags[(repo, asked)] = page.etag
         return taken
 
-    def _take(self, repo: str, comment: Comment, views: list[TicketView], may_write: dict[str, bool]) -> Taken | None:
+    def _take(
+        self, repo: str, comment: Comment, views: list[TicketView], may_write: dict[str, bool]
+    ) -> TakenOrder | None:
         order = parse(comment.body)
         if order is None:
             return None
@@ -117,7 +119,7 @@ class CommentIntake:
                 return None
             self._tell(view, heard(comment, order, view))
             self._log.info("order taken", comment=comment.id, verb=order.verb.value, by=comment.author)
-        return Taken(comment.id, view.id, comment.at)
+        return TakenOrder(comment.id, view.id, comment.at)
 
     def _tell(self, view: TicketView, said: CommentHeard) -> None:
         now = self._clock.now()
@@ -150,11 +152,13 @@ def addressed(views: Iterable[TicketView], number: int) -> TicketView | None:
 
 
 def heard_by(views: Iterable[TicketView], view: TicketView) -> int:
-    """The newest comment that ``view`` or an earlier ticket of its issue heard: that one's orders are not its. Pure."""
-    return max(one.heard for one in (*views, view) if one.ticket.number == view.ticket.number)
+    """The newest comment that ``view``, one of ``views``, or an earlier ticket of its issue heard: what was ordered that
+    one is not ordered this one. Pure.
+    """
+    return max(one.heard for one in views if one.ticket.number == view.ticket.number)
 
 
-def unheard(place: Place, views: Iterable[TicketView]) -> tuple[Taken, ...]:
+def unheard(place: Place, views: Iterable[TicketView]) -> tuple[TakenOrder, ...]:
     """The orders that were taken and that their tickets do not know: the ledger that knew them was lost. Pure."""
     known = {view.id: view.heard for view in views if view.recovered is not None}
     return tuple(one for one in place.taken if one.comment > known.get(one.ticket, one.comment))

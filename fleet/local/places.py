@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from fleet.intake.comments import Place, Taken
+from fleet.intake.comments import Place, TakenOrder
 from fleet.local.home import Home, write_private
 
 FILE = "comments.json"
@@ -34,5 +34,5 @@ class HomePlaces:
 
 def _place(row: dict[str, Any]) -> Place:
     """``taken`` is missing in a file of an earlier version."""
-    taken = (Taken(int(one["comment"]), str(one["ticket"]), float(one["at"])) for one in row.get("taken", ()))
+    taken = (TakenOrder(int(one["comment"]), str(one["ticket"]), float(one["at"])) for one in row.get("taken", ()))
     return Place(int(row["comment"]), float(row["at"]), tuple(taken))
