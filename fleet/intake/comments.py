@@ -152,8 +152,9 @@ def addressed(views: Iterable[TicketView], number: int) -> TicketView | None:
 
 
 def heard_by(views: Iterable[TicketView], view: TicketView) -> int:
-    """The newest comment that ``view``, one of ``views``, or an earlier ticket of its issue heard: what was ordered that
-    one is not ordered this one. Pure.
+    """The newest comment that ``view`` or another ticket of its issue heard; ``view`` is one of ``views``. Pure.
+
+    What was ordered an earlier ticket is not ordered this one.
     """
     return max(one.heard for one in views if one.ticket.number == view.ticket.number)
 
