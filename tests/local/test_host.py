@@ -60,7 +60,7 @@ class House:
 
         signal.signal(signal.SIGTERM, heard)
         ready()
-        self.file(f"{name}.lives").touch()
+        self.file(f"{name}.lives").write_text(str(os.getpid()))
         while not asked or not self._obeys:
             time.sleep(0.02)
 
@@ -68,7 +68,9 @@ class House:
         return eventually(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, 10)
 
     def close(self) -> None:
-        for pid in (self.host, self.attempt):
+        """The service, too: a host that is killed, or asks nobody, leaves it behind."""
+        service = self.file("service.lives").read_text()
+        for pid in (self.host, self.attempt, *([int(service)] if service else [])):
             try:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
